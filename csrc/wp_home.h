@@ -1,0 +1,168 @@
+// wp_home.h — a home's side of its tasks: submit, wait, harvest.
+//
+// Layer 5. Source: this project. All functions are called by the home alone; in a
+// process with threads the caller serialises them (the GIL does).
+//
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef WP_HOME_H
+#define WP_HOME_H
+
+#include "wp_wake.h"
+
+// Collect the free slots, and free those whose outcome nobody waits for any more.
+//
+// Caller:   a process that has just sat down. Tasks of a former incarnation that
+//           still run elsewhere stay, and are freed when they complete.
+static inline void wp_home_begin(struct wp_view *view) {
+    struct wp_place *self = wp_view_self(view);
+    view->free_head = view->free_tail = 0;
+    for (uint32_t i = 0; i < self->slots; i++) {
+        struct wp_slot *slot = &view->slots[self->first_slot + i];
+        // sync slot.done (observe): the blocks freed here are those of the finished use.
+        uint64_t state = wp_load_acquire(&slot->state);
+        if (wp_state_phase(state) == WP_PHASE_FREE) view->free_ring[view->free_tail++ % self->slots] = self->first_slot + i;
+        else if (wp_state_phase(state) == WP_PHASE_DONE) wp_taskset_add(&self->completions, i);
+    }
+    // relaxed: nothing runs here; a look for others.
+    wp_store_relaxed(&self->seat->current, WP_NO_HANDLE);
+}
+
+static inline uint32_t wp_home_free_slots(const struct wp_view *view) {
+    return (uint32_t)(view->free_tail - view->free_head);
+}
+
+// Take a free slot and fill its record with what a plain task has.
+//
+// Returns: its handle, or WP_NO_HANDLE when every slot is in use.
+static inline wp_handle wp_home_reserve(struct wp_view *view) {
+    struct wp_place *self = wp_view_self(view);
+    if (view->free_head == view->free_tail) return WP_NO_HANDLE;
+    uint32_t index = view->free_ring[view->free_head++ % self->slots];
+    struct wp_slot *slot = &view->slots[index];
+    wp_handle handle = wp_slot_reserve(slot, index);
+    // relaxed: published by READY, all three.
+    wp_store_relaxed(&slot->target, wp_target(WP_NO_SEAT, WP_STRENGTH_NONE, 0));
+    wp_store_relaxed(&slot->cancel, 0);
+    wp_store_relaxed(&slot->parent, WP_NO_HANDLE);
+    slot->function = 0;
+    slot->deadline_ns = 0;
+    slot->start_ns = slot->end_ns = 0;
+    slot->argument = (struct wp_payload){0, 0};
+    slot->result = (struct wp_payload){0, 0};
+    slot->cost_us = slot->pre_us = 0;
+    slot->home = (uint16_t)view->self;
+    slot->call = 0;
+    slot->attempt_limit = 1;
+    slot->group = 0;
+    return handle;
+}
+
+// Give a slot back: unused (RESERVED) or harvested (DONE), and end its blocks.
+//
+// Crash:    a worker's home may die at any step. Its own blocks are then garbage that
+//           no slot names. A result block is another seat's memory: an owning lease
+//           keeps it from reuse until its life is ended, so it is ended once.
+static inline void wp_home_release(struct wp_view *view, wp_handle handle) {
+    struct wp_place *self = wp_view_self(view);
+    struct wp_slot *slot = &view->slots[wp_handle_index(handle)];
+    uint64_t argument = slot->argument.block, result = slot->result.block;
+    uint32_t lease = WP_NO_LEASE;
+    if (result != 0 && view->self != WP_PARENT_SEAT) lease = wp_arena_lease(&view->arena, result, WP_LEASE_OWN);
+    slot->argument.block = slot->result.block = 0;
+    wp_slot_free(slot);
+    if (argument != 0) wp_arena_free(&view->arena, argument);
+    if (lease != WP_NO_LEASE) wp_arena_free_leased(&view->arena, lease);
+    else if (result != 0) wp_arena_free(&view->arena, result);
+    view->free_ring[view->free_tail++ % self->slots] = wp_handle_index(handle);
+    wp_stats_add(&self->seat->stats, WP_STAT_RELEASED, 1);
+}
+
+// Offer a filled slot: READY, hint, notify.
+//
+// Progress: wait-free; a system call only to wake somebody who sleeps.
+// Crash:    RESERVED is freed, READY is made an orphan, by recovery.
+static inline void wp_home_submit(struct wp_view *view, wp_handle handle) {
+    struct wp_place *self = wp_view_self(view);
+    uint32_t index = wp_handle_index(handle);
+    struct wp_slot *slot = &view->slots[index];
+    uint32_t target = wp_load_relaxed(&slot->target); // relaxed: written by this process
+    wp_slot_publish(slot, handle);
+    if (wp_target_strength(target) != WP_STRENGTH_NONE || !wp_deque_push(&self->deque, handle))
+        wp_place_hint(view, index, target);
+    wp_stats_add(&self->seat->stats, WP_STAT_SUBMITTED, 1);
+    wp_notify(view, wp_target_seat(target), wp_target_strength(target));
+}
+
+// Are outcomes waiting to be harvested? A look.
+static inline bool wp_home_has_completions(struct wp_view *view) {
+    return !wp_taskset_is_empty(&wp_view_self(view)->completions);
+}
+
+// Take up to 64 completed slots at once.
+//
+// Returns:  a word of bits, *first being the slot of bit 0; 0 when there is none.
+//           A bit whose slot is not DONE is stale and means nothing.
+static inline uint64_t wp_home_take(struct wp_view *view, uint32_t *first) {
+    struct wp_place *self = wp_view_self(view);
+    uint32_t *looked = &view->looked[WP_MAILBOXES + 1], base;
+    uint64_t bits = wp_taskset_take(&self->completions, *looked, &base);
+    if (bits == 0) return 0;
+    *looked = base + 64;
+    *first = self->first_slot + base;
+    return bits;
+}
+
+// Put a completion back, for a harvest that was interrupted.
+static inline void wp_home_untake(struct wp_view *view, uint32_t index) {
+    struct wp_place *self = wp_view_self(view);
+    wp_taskset_add(&self->completions, index - self->first_slot);
+}
+
+// Is there what the home waits for: that one task settled, or any completion?
+static inline bool wp_home_is_served(struct wp_view *view, wp_handle awaited) {
+    if (awaited == WP_NO_HANDLE) return wp_home_has_completions(view);
+    uint64_t state;
+    return wp_slot_is_done(&view->slots[wp_handle_index(awaited)], &state);
+}
+
+// Ask for the eventfd to be signalled at the next completion.
+//
+// Returns:  false when there is one already: harvest, then arm again.
+static inline bool wp_home_arm(struct wp_view *view) {
+    wp_or_acq_rel(&wp_view_self(view)->seat->parker, WP_PARKER_EVENTFD); // sync parker.armed (publish)
+    wp_fence_seq_cst(); // sync wake.completion (observe): F2
+    return !wp_home_has_completions(view);
+}
+static inline void wp_home_disarm(struct wp_view *view) {
+    wp_and_acq_rel(&wp_view_self(view)->seat->parker, ~WP_PARKER_EVENTFD); // sync parker.armed (publish)
+}
+
+// Wait for one task, or with WP_NO_HANDLE for any completion.
+//
+// Caller:   one thread of the home at a time (the leader); it holds no lock.
+static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited, int64_t timeout_ns) {
+    struct wp_seat *seat = wp_view_self(view)->seat;
+    if (view->spin_ns > 0 && wp_may_spin(view)) {
+        int64_t end_ns = wp_os_now_ns() + view->spin_ns;
+        do {
+            for (int look = 0; look < 16; look++) {
+                if (wp_home_is_served(view, awaited)) {
+                    wp_spin_adapt(view, true);
+                    return WP_WAIT_WOKEN;
+                }
+                wp_cpu_relax();
+            }
+        } while (wp_os_now_ns() < end_ns);
+        wp_spin_adapt(view, false);
+    }
+    wp_store_relaxed(&seat->awaited, awaited); // relaxed: published by the or below
+    wp_and_acq_rel(&seat->parker, ~WP_PARKER_TOKEN); // sync parker.token (observe)
+    wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX);   // sync parker.armed (publish)
+    wp_fence_seq_cst();                              // sync wake.completion (observe): F2
+    enum wp_wait end = wp_home_is_served(view, awaited) ? WP_WAIT_WOKEN : wp_park_sleep(view, timeout_ns);
+    // sync parker.token (observe): an armed eventfd stays armed.
+    wp_and_acq_rel(&seat->parker, ~(WP_PARKER_TOKEN | WP_PARKER_FUTEX));
+    return end;
+}
+
+#endif

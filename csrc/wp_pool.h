@@ -1,0 +1,102 @@
+// wp_pool.h — the door: all that Cython sees.
+//
+// Layer 6. It adds nothing to the layers below but their order: a parent formats a
+// segment and opens seat 0, a worker opens its own; both are homes, workers search,
+// the parent recovers.
+//
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef WP_POOL_H
+#define WP_POOL_H
+
+#include "wp_home.h"
+#include "wp_recover.h"
+#include "wp_search.h"
+
+// Give the seat to a new process.
+//
+// Caller:   the parent; the seat is empty, and recovered if it was ever taken.
+static inline void wp_seat_take(struct wp_view *view, uint32_t seat, uint32_t pid) {
+    struct wp_seat *s = view->places[seat].seat;
+    // relaxed: only the parent writes it.
+    uint64_t life = wp_load_relaxed(&s->life);
+    // sync seat.life (publish): the new incarnation.
+    wp_store_release(&s->life, wp_life_of(pid, wp_life_incarnation(life), WP_LIFE_TAKEN));
+}
+
+// The incarnation a process about to be started for this seat will be.
+static inline uint32_t wp_seat_next_incarnation(struct wp_view *view, uint32_t seat) {
+    struct wp_seat *s = view->places[seat].seat;
+    uint64_t life = wp_load_relaxed(&s->life); // relaxed: only the parent writes it
+    uint32_t incarnation = (wp_life_incarnation(life) + 1) & 0xffffff;
+    // sync seat.life (publish): the seat stays empty until wp_seat_take.
+    wp_store_release(&s->life, wp_life_of(0, incarnation, WP_LIFE_EMPTY));
+    wp_store_relaxed(&s->stop, WP_STOP_NO); // relaxed: nobody sits there
+    return incarnation;
+}
+
+// How many workers were launched and are not known to be dead.
+static inline void wp_seats_launched(struct wp_view *view, uint32_t workers) {
+    wp_store_relaxed(&view->idle->launched, workers); // relaxed: a heuristic's input
+}
+
+// Ask a seat to end.
+static inline void wp_seat_stop(struct wp_view *view, uint32_t seat, enum wp_stop how) {
+    wp_store_relaxed(&view->places[seat].seat->stop, how); // relaxed: published by the token
+    wp_fence_seq_cst();                                    // sync wake.work (publish): F1
+    wp_unpark(view, seat);
+}
+
+// Say that this worker's start hook has run.
+static inline void wp_seat_ready(struct wp_view *view, uint32_t incarnation) {
+    // sync seat.ready (publish): the parent's wait_ready.
+    wp_store_release(&wp_view_self(view)->seat->ready, incarnation);
+    wp_notify_home(view, WP_PARENT_SEAT, WP_NO_HANDLE);
+}
+static inline bool wp_seat_is_ready(struct wp_view *view, uint32_t seat, uint32_t incarnation) {
+    // sync seat.ready (observe): the start hook's effects came before.
+    return wp_load_acquire(&view->places[seat].seat->ready) == incarnation;
+}
+
+// What a seat's process runs, for looking at: WP_NO_HANDLE when nothing.
+static inline wp_handle wp_seat_current(struct wp_view *view, uint32_t seat) {
+    return wp_load_relaxed(&view->places[seat].seat->current); // relaxed: a look
+}
+
+static inline uint64_t wp_seat_stat(struct wp_view *view, uint32_t seat, uint32_t which) {
+    return wp_stats_get(&view->places[seat].seat->stats, (enum wp_stat)which);
+}
+
+// How many slots are in each phase, by racy reads.
+static inline void wp_count_phases(struct wp_view *view, uint32_t counts[WP_PHASE_DONE + 1]) {
+    memset(counts, 0, (WP_PHASE_DONE + 1) * sizeof *counts);
+    for (uint32_t i = 0; i < view->slot_count; i++) {
+        // relaxed: a snapshot.
+        enum wp_phase phase = wp_state_phase(wp_load_relaxed(&view->slots[i].state));
+        if (phase <= WP_PHASE_DONE) counts[phase]++;
+    }
+}
+
+// User code is about to be entered with the task in `index`.
+static inline void wp_enter(struct wp_view *view, uint32_t index) {
+    struct wp_seat *seat = wp_view_self(view)->seat;
+    struct wp_slot *slot = &view->slots[index];
+    slot->start_ns = wp_os_now_ns();
+    wp_slot_enter(slot);
+    // relaxed: a look for others, both.
+    wp_store_relaxed(&seat->since_ns, (uint64_t)slot->start_ns);
+    wp_store_relaxed(&seat->current, wp_handle_of(index, 0));
+}
+
+// User code returned; the outcome is written.
+static inline void wp_leave(struct wp_view *view, uint32_t index, enum wp_outcome outcome) {
+    struct wp_seat *seat = wp_view_self(view)->seat;
+    struct wp_slot *slot = &view->slots[index];
+    slot->end_ns = wp_os_now_ns();
+    wp_stats_add(&seat->stats, WP_STAT_RUN, 1);
+    if (slot->start_ns != 0) wp_stats_add(&seat->stats, WP_STAT_RUN_NS, (uint64_t)(slot->end_ns - slot->start_ns));
+    // relaxed: a look for others.
+    wp_store_relaxed(&seat->current, WP_NO_HANDLE);
+    wp_finish(view, index, outcome);
+}
+
+#endif

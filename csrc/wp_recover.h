@@ -1,0 +1,133 @@
+// wp_recover.h — make the pool whole after a worker's proven death.
+//
+// Layer 5. Source: this project; case by case in docs/recovery.md, modelled in
+// tests/model/recover.pml.
+//
+// One recoverer: the parent, once the kernel says that the process is gone. The
+// others go on meanwhile. Everything it reads may be scribbled on: no index is
+// believed, every loop is bounded.
+//
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef WP_RECOVER_H
+#define WP_RECOVER_H
+
+#include "wp_reclaim.h"
+#include "wp_wake.h"
+
+struct wp_recovered {
+    uint32_t again;     // tasks that will run again
+    uint32_t died;      // tasks settled as died
+    uint32_t cancelled; // tasks that were to be cancelled anyway
+    uint32_t freed;     // slots it had reserved and not offered
+};
+
+static inline void wp_recover_settle(struct wp_view *view, uint32_t index, enum wp_outcome outcome,
+                                     const struct wp_death *death) {
+    struct wp_slot *slot = &view->slots[index];
+    slot->result = (struct wp_payload){0, sizeof *death};
+    memcpy(slot->bytes, death, sizeof *death);
+    wp_slot_finish(slot, outcome);
+}
+
+static inline void wp_recover_again(struct wp_view *view, uint32_t index, uint64_t state) {
+    struct wp_slot *slot = &view->slots[index];
+    // A result block that it had begun belongs to nobody now: the sweep frees it.
+    slot->result = (struct wp_payload){0, 0};
+    // sync slot.ready (publish): as its home published it first.
+    wp_store_release(&slot->state, wp_state(WP_PHASE_READY, WP_OUTCOME_NONE, WP_NO_SEAT, wp_state_attempt(state),
+                                            wp_state_generation(state)));
+}
+
+// The hint of a slot that is DONE, for a finisher or a home that died with it.
+static inline void wp_recover_completion(struct wp_view *view, uint32_t index) {
+    struct wp_place *home = &view->places[wp_view_home(view, index)];
+    wp_taskset_add(&home->completions, index - home->first_slot);
+}
+
+// One slot, for dead seat `seat`. Slots of living seats are only given new hints.
+static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_t seat, struct wp_death *death,
+                                   struct wp_recovered *out) {
+    struct wp_slot *slot = &view->slots[index];
+    // sync slot.entered (observe): the kernel's word of the death came before.
+    uint64_t state = wp_load_acquire(&slot->state);
+    enum wp_phase phase = wp_state_phase(state);
+    bool owned = wp_state_owner(state) == seat;
+    uint32_t attempt = wp_state_attempt(state), limit = slot->attempt_limit;
+    if (phase == WP_PHASE_RESERVED && wp_view_home(view, index) == seat) {
+        slot->argument.block = slot->result.block = 0;
+        wp_slot_free(slot);
+        out->freed++;
+    } else if ((phase == WP_PHASE_CLAIMED || phase == WP_PHASE_RUNNING) && owned) {
+        bool entered = phase == WP_PHASE_RUNNING;
+        // relaxed: a flag of the home's.
+        if (wp_load_relaxed(&slot->cancel) != 0) {
+            wp_recover_settle(view, index, WP_OUTCOME_CANCELLED, death);
+            out->cancelled++;
+        } else if (attempt < (entered ? limit : limit + WP_DECODE_DEATHS)) {
+            wp_recover_again(view, index, state);
+            out->again++;
+        } else {
+            death->entered = entered;
+            wp_recover_settle(view, index, WP_OUTCOME_DIED, death);
+            out->died++;
+        }
+    }
+    // sync slot.ready (observe): the target read below is this use's, or the hint is stale.
+    state = wp_load_acquire(&slot->state);
+    if (wp_state_phase(state) == WP_PHASE_READY)
+        wp_place_hint(view, index, wp_load_relaxed(&slot->target)); // relaxed: ordered by the state
+    else if (wp_state_phase(state) == WP_PHASE_DONE)
+        wp_recover_completion(view, index);
+}
+
+// Wake everybody: a wake-up may have died with its sender after the token was left.
+static inline void wp_wake_all(struct wp_view *view) {
+    for (uint32_t seat = 0; seat < view->seats; seat++) {
+        struct wp_place *place = &view->places[seat];
+        // sync parker.token (publish): the woken seat sees what recovery restored.
+        wp_swap_acq_rel(&place->seat->parker, WP_PARKER_TOKEN);
+        if (!view->polls) wp_os_wake(&place->seat->parker);
+        if (place->eventfd >= 0) wp_os_eventfd_signal(place->eventfd);
+    }
+}
+
+// Recover `seat`, whose process is gone; afterwards the seat may be given away.
+//
+// Caller:   the parent, one thread at a time.
+// Progress: bounded by the number of slots and of the seat's blocks.
+static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat, int32_t pid, int32_t status) {
+    struct wp_recovered out = {0, 0, 0, 0};
+    struct wp_death death = {.pid = pid, .status = status, .seat = seat, .entered = 0};
+    struct wp_place *place = &view->places[seat];
+    // relaxed: only the parent writes it; ordered for others by the wake.
+    uint64_t life = wp_load_relaxed(&place->seat->life);
+    // sync seat.life (publish): the seat is empty.
+    wp_store_release(&place->seat->life, wp_life_of(0, wp_life_incarnation(life), WP_LIFE_EMPTY));
+    wp_idle_clear(view->idle->idle, seat);
+    wp_idle_clear(view->idle->searching, seat);
+    wp_idle_clear(view->idle->watcher, seat);
+    // relaxed: the process is gone; its successor writes it.
+    wp_store_relaxed(&place->seat->current, WP_NO_HANDLE);
+    // sync parker.armed (publish): nobody sleeps there.
+    wp_and_acq_rel(&place->seat->parker, 0);
+    wp_deque_discard(&place->deque);
+
+    for (uint32_t i = 0; i < view->slot_count; i++) wp_recover_slot(view, i, seat, &death, &out);
+
+    struct wp_reclaim reclaim;
+    if (wp_reclaim_begin(&reclaim, &view->arena.spans, &view->arena.leases, seat)) {
+        for (uint32_t i = 0; i < view->slot_count; i++) {
+            struct wp_slot *slot = &view->slots[i];
+            // sync slot.done (observe): blocks of finished tasks are kept until harvested.
+            if (wp_state_phase(wp_load_acquire(&slot->state)) == WP_PHASE_FREE) continue;
+            wp_reclaim_keep(&reclaim, slot->argument.block);
+            wp_reclaim_keep(&reclaim, slot->result.block);
+            wp_reclaim_keep(&reclaim, slot->function);
+        }
+        wp_reclaim_end(&reclaim);
+    }
+    wp_wake_all(view);
+    return out;
+}
+
+#endif

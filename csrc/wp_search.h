@@ -1,0 +1,222 @@
+// wp_search.h — a worker's side: find a task, claim it, run it, finish it.
+//
+// Layer 5. Source: this project; after Blumofe and Leiserson, "Scheduling
+// Multithreaded Computations by Work Stealing", JACM 1999.
+//
+//   own force, own strong, own deque (newest first), own light
+//     -> the parent's deque (oldest first, a small batch) -> orphans
+//     -> victims from a random seat on: their light set, their deque
+//
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef WP_SEARCH_H
+#define WP_SEARCH_H
+
+#include "wp_wake.h"
+
+enum wp_find {
+    WP_FIND_OK,
+    WP_FIND_NOTHING,
+    WP_FIND_BUSY, // somebody else was quicker: there may be more
+};
+
+// Claim what a handle names; false: the hint was void.
+static inline bool wp_search_claim(struct wp_view *view, wp_handle handle, uint32_t *index) {
+    uint32_t i = wp_handle_index(handle);
+    if (i >= view->slot_count) return false; // a stale entry of a scribbled deque
+    if (wp_slot_claim(&view->slots[i], handle, view->self) == WP_CLAIM_OK) {
+        *index = i;
+        return true;
+    }
+    wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_HINTS_STALE, 1);
+    return false;
+}
+
+// Claim a task out of a set.
+//
+// Crash:    claimed and the bit still set: the bit is stale. Bit cleared, slot READY
+//           again through recovery: recovery adds it anew.
+static inline enum wp_find wp_search_set(struct wp_view *view, const struct wp_taskset *set, uint32_t *looked,
+                                         uint32_t *index) {
+    // A void bit is removed, so this ends after one pass at most over what is set now.
+    for (uint32_t looks = 0; looks < view->slot_count; looks++) {
+        uint32_t i = wp_taskset_find(set, *looked);
+        if (i == WP_NO_INDEX) return WP_FIND_NOTHING;
+        *looked = i + 1;
+        if (i >= view->slot_count) {
+            wp_taskset_remove(set, i);
+            continue;
+        }
+        struct wp_slot *slot = &view->slots[i];
+        enum wp_claim claim = wp_slot_claim(slot, WP_NO_HANDLE, view->self);
+        wp_taskset_remove(set, i);
+        if (claim == WP_CLAIM_OK) {
+            *index = i;
+            return WP_FIND_OK;
+        }
+        // The bit may have been meant for a later use of the slot, which came
+        // between our look and the removal: read again, and put it back.
+        // sync taskset.leaf (observe): see wp_taskset_remove.
+        uint64_t state = wp_load_acquire(&slot->state);
+        // relaxed: ordered by the state; a task bound to others is in their mailbox.
+        if (wp_state_phase(state) == WP_PHASE_READY && wp_slot_may_claim(wp_load_relaxed(&slot->target), view->self))
+            wp_taskset_add(set, i);
+        wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_HINTS_STALE, 1);
+    }
+    return WP_FIND_BUSY;
+}
+
+// The newest of the own deque.
+static inline enum wp_find wp_search_own(struct wp_view *view, uint32_t *index) {
+    wp_handle handle;
+    while (wp_deque_pop(&wp_view_self(view)->deque, &handle))
+        if (wp_search_claim(view, handle, index)) return WP_FIND_OK;
+    return WP_FIND_NOTHING;
+}
+
+// The oldest of a victim's deque, and up to `most` - 1 more hints onto the own deque,
+// so that the oldest is run first. A batch is several single steals.
+//
+// Crash:    hints in hand are lost: recovery finds their slots READY.
+static inline enum wp_find wp_search_steal(struct wp_view *view, uint32_t victim, uint32_t most, uint32_t *index) {
+    struct wp_place *self = wp_view_self(view);
+    const struct wp_deque *deque = &view->places[victim].deque;
+    int64_t share = wp_deque_size(deque) / (int64_t)view->seats + 1;
+    wp_handle hand[WP_STEAL_BATCH];
+    uint32_t held = 0, limit = share < (int64_t)most ? (uint32_t)share : most;
+    enum wp_steal last = WP_STEAL_OK;
+    while (held < limit && (last = wp_deque_steal(deque, &hand[held])) == WP_STEAL_OK) held++;
+    if (last == WP_STEAL_LOST) wp_stats_add(&self->seat->stats, WP_STAT_STEALS_LOST, 1);
+    if (held == 0) return last == WP_STEAL_LOST ? WP_FIND_BUSY : WP_FIND_NOTHING;
+    while (held > 1) {
+        held--;
+        if (!wp_deque_push(&self->deque, hand[held])) wp_taskset_add(&view->orphans, wp_handle_index(hand[held]));
+    }
+    return wp_search_claim(view, hand[0], index) ? WP_FIND_OK : WP_FIND_BUSY;
+}
+
+static inline enum wp_find wp_search_parent(struct wp_view *view, uint32_t *index) {
+    return wp_search_steal(view, WP_PARENT_SEAT, WP_STEAL_BATCH, index);
+}
+
+static inline enum wp_find wp_search_mailbox(struct wp_view *view, uint32_t seat, enum wp_strength strength,
+                                             uint32_t *index) {
+    uint32_t m = wp_mailbox_of(strength);
+    return wp_search_set(view, &view->places[seat].mailbox[m], &view->looked[m], index);
+}
+
+static inline uint32_t wp_search_random(struct wp_view *view, uint32_t below) {
+    uint32_t x = view->random; // xorshift32, Marsaglia 2003
+    x ^= x << 13;
+    x ^= x >> 17;
+    x ^= x << 5;
+    view->random = x;
+    return (uint32_t)((uint64_t)x * below >> 32);
+}
+
+static inline enum wp_find wp_search_victims(struct wp_view *view, uint32_t *index) {
+    enum wp_find outcome = WP_FIND_NOTHING;
+    uint32_t workers = view->seats - 1, start = wp_search_random(view, workers);
+    for (uint32_t n = 0; n < workers; n++) {
+        uint32_t victim = 1 + (start + n) % workers;
+        if (victim == view->self) continue;
+        enum wp_find found = wp_search_mailbox(view, victim, WP_STRENGTH_LIGHT, index);
+        if (found != WP_FIND_OK) found = wp_search_steal(view, victim, WP_STEAL_BATCH / 2, index);
+        if (found == WP_FIND_OK) {
+            wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_STEALS, 1);
+            return WP_FIND_OK;
+        }
+        if (found == WP_FIND_BUSY) outcome = WP_FIND_BUSY;
+    }
+    return outcome;
+}
+
+// One round of looking everywhere. On WP_FIND_OK the task is claimed for this seat.
+//
+// Caller:   the worker.
+// Progress: lock-free; every look is one attempt.
+static inline enum wp_find wp_search_round(struct wp_view *view, uint32_t *index) {
+    enum wp_find outcome = WP_FIND_NOTHING, found;
+#define WP_TRY(look)                                                                                                   \
+    do {                                                                                                               \
+        found = (look);                                                                                                \
+        if (found == WP_FIND_OK) return WP_FIND_OK;                                                                    \
+        if (found == WP_FIND_BUSY) outcome = WP_FIND_BUSY;                                                             \
+    } while (0)
+    if (++view->round % WP_FAIR_ROUND == 0) WP_TRY(wp_search_parent(view, index));
+    WP_TRY(wp_search_mailbox(view, view->self, WP_STRENGTH_FORCE, index));
+    WP_TRY(wp_search_mailbox(view, view->self, WP_STRENGTH_STRONG, index));
+    WP_TRY(wp_search_own(view, index));
+    WP_TRY(wp_search_mailbox(view, view->self, WP_STRENGTH_LIGHT, index));
+    WP_TRY(wp_search_parent(view, index));
+    WP_TRY(wp_search_set(view, &view->orphans, &view->looked[WP_MAILBOXES], index));
+    WP_TRY(wp_search_victims(view, index));
+#undef WP_TRY
+    return outcome;
+}
+
+enum wp_next {
+    WP_NEXT_TASK,    // *index is claimed for this seat
+    WP_NEXT_NOTHING, // nothing now; or the time is up
+    WP_NEXT_HARVEST, // this home's own tasks have outcomes
+    WP_NEXT_SIGNAL,  // interrupted
+    WP_NEXT_STOP,    // the parent wants this seat to end
+};
+
+// Look once, without waiting.
+static inline enum wp_next wp_next_now(struct wp_view *view, uint32_t *index) {
+    // relaxed: a flag; a seat that parks re-checks it after its fence.
+    uint32_t stop = wp_load_relaxed(&wp_view_self(view)->seat->stop);
+    if (stop == WP_STOP_NOW) return WP_NEXT_STOP;
+    if (!wp_taskset_is_empty(&wp_view_self(view)->completions)) return WP_NEXT_HARVEST;
+    enum wp_find found = wp_search_round(view, index);
+    if (found == WP_FIND_OK) return WP_NEXT_TASK;
+    return stop == WP_STOP_DRAINED && found == WP_FIND_NOTHING ? WP_NEXT_STOP : WP_NEXT_NOTHING;
+}
+
+// Look, spin, park, until there is something.
+//
+// Caller:   the worker, without the GIL.
+static inline enum wp_next wp_next_wait(struct wp_view *view, uint32_t *index, int64_t timeout_ns) {
+    enum wp_next next;
+    wp_search_begin(view);
+    for (;;) {
+        int64_t end_ns = wp_os_now_ns() + view->spin_ns;
+        for (bool spun = false;; spun = true) {
+            next = wp_next_now(view, index);
+            if (next != WP_NEXT_NOTHING) {
+                if (spun) wp_spin_adapt(view, true);
+                wp_search_end(view);
+                return next;
+            }
+            if (!wp_may_spin(view)) break;
+            if (wp_os_now_ns() >= end_ns) {
+                wp_spin_adapt(view, false);
+                break;
+            }
+            wp_cpu_relax();
+        }
+        if (!wp_park_arm(view, WP_PARKER_FUTEX)) continue;
+        enum wp_wait slept = wp_park_sleep(view, timeout_ns);
+        wp_park_disarm(view);
+        if (slept == WP_WAIT_WOKEN) continue;
+        wp_search_end(view);
+        return slept == WP_WAIT_SIGNAL ? WP_NEXT_SIGNAL : WP_NEXT_NOTHING;
+    }
+}
+
+// The task's outcome is written: settle it and tell its home.
+//
+// Caller:   the owner.
+// Crash:    see wp_slot_finish; after it, recovery repeats the bit and the wake.
+static inline void wp_finish(struct wp_view *view, uint32_t index, enum wp_outcome outcome) {
+    struct wp_slot *slot = &view->slots[index];
+    uint32_t home = wp_view_home(view, index);
+    struct wp_place *place = &view->places[home];
+    // relaxed: this seat's own task until the next line.
+    wp_handle handle = wp_handle_of(index, wp_state_generation(wp_load_relaxed(&slot->state)));
+    wp_slot_finish(slot, outcome);
+    wp_taskset_add(&place->completions, index - place->first_slot);
+    if (home != view->self) wp_notify_home(view, home, handle);
+}
+
+#endif

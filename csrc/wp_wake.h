@@ -1,0 +1,211 @@
+// wp_wake.h — going to sleep without missing work, and waking without system calls.
+//
+// Layer 4. Source: this project; modelled in tests/model/park.pml, proved by cases
+// in docs/memory-model.md. Every pair is a store, a fence, a load on both sides:
+//
+//   submitter: Publish, F1 (seq_cst), ReadSearching, ReadIdle, Token
+//   worker:    SetIdle, ClearSearching, F2 (seq_cst), Recheck, Sleep
+//   F1 before F2: Recheck sees Publish, the worker stays awake.
+//   F2 before F1: the submitter sees the seat idle and not searching, and wakes it.
+//
+// A seat alone writes its idle and searching bits: who wakes it only leaves a token
+// in its parker. So a waker that is stopped or killed half-way holds up nobody but
+// the one it was waking, and recovery wakes every seat again. A searcher that finds
+// work leaves the searching set, fences, looks once more and wakes one other.
+//
+// SPDX-License-Identifier: BSD-3-Clause
+#ifndef WP_WAKE_H
+#define WP_WAKE_H
+
+#include <errno.h>
+
+#include "wp_os.h"
+#include "wp_view.h"
+
+// Leave a token for `seat`, and wake it if it sleeps.
+//
+// Caller:   any process.
+// Progress: wait-free; a system call only if it was armed.
+// Crash:    after the swap the seat may sleep on with its token: recovery wakes all.
+// Returns:  whether this call woke it (not: it was awake, or another woke it).
+static inline bool wp_unpark(struct wp_view *view, uint32_t seat) {
+    struct wp_place *place = &view->places[seat];
+    // sync parker.token (publish): the woken seat sees what was published before.
+    uint32_t old = wp_swap_acq_rel(&place->seat->parker, WP_PARKER_TOKEN);
+    if (!(old & WP_PARKER_ARMED)) return false;
+    if (old & WP_PARKER_FUTEX && !view->polls) wp_os_wake(&place->seat->parker);
+    if (old & WP_PARKER_EVENTFD) wp_os_eventfd_signal(place->eventfd);
+    wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_WAKES, 1);
+    return true;
+}
+
+// Wake one idle seat, unless somebody searches: then that one will wake the next.
+static inline void wp_wake_one(struct wp_view *view) {
+    wp_fence_seq_cst(); // sync wake.work (publish): F1
+    if (wp_idle_any(view->idle->searching)) return;
+    for (uint32_t seat = 1; (seat = wp_idle_next(view->idle->idle, seat, view->seats)) != WP_NO_SEAT; seat++)
+        if (wp_unpark(view, seat)) return;
+}
+
+// Put the hint of a READY slot where its target, or everyone, will look.
+//
+// Caller:   its home, or the recoverer for it.
+static inline void wp_place_hint(struct wp_view *view, uint32_t index, uint32_t target) {
+    enum wp_strength strength = wp_target_strength(target);
+    uint32_t seat = wp_target_seat(target);
+    bool bound = strength != WP_STRENGTH_NONE && strength <= WP_STRENGTH_FORCE && seat >= 1 && seat < view->seats;
+    wp_taskset_add(bound ? &view->places[seat].mailbox[wp_mailbox_of(strength)] : &view->orphans, index);
+}
+
+// Say that a task for `target` was put where it will look.
+//
+// Caller:   whoever published it, after its hint is in place.
+// Crash:    the task is READY and nobody was woken: recovery makes it an orphan
+//           and wakes every seat.
+static inline void wp_notify(struct wp_view *view, uint32_t target, enum wp_strength strength) {
+    if (strength != WP_STRENGTH_NONE) {
+        wp_fence_seq_cst(); // sync wake.work (publish): F1
+        if (wp_idle_has(view->idle->idle, target)) {
+            wp_unpark(view, target);
+            return;
+        }
+        if (strength != WP_STRENGTH_LIGHT) return;
+    }
+    wp_wake_one(view);
+}
+
+// Wake the home of a task that was settled, if it sleeps for any, or for this one.
+//
+// Caller:   who settled it, after the completion bit is set.
+static inline void wp_notify_home(struct wp_view *view, uint32_t home, wp_handle handle) {
+    struct wp_seat *seat = view->places[home].seat;
+    wp_fence_seq_cst(); // sync wake.completion (publish): F1, with SetArmed for SetIdle
+    // sync parker.armed (observe): `awaited` is read as it was when the home armed.
+    uint32_t parker = wp_load_acquire(&seat->parker);
+    if (!(parker & WP_PARKER_ARMED)) return;
+    if (!(parker & WP_PARKER_EVENTFD)) {
+        // relaxed: ordered by the fence; a home that changes it re-checks after its own.
+        wp_handle awaited = wp_load_relaxed(&seat->awaited);
+        if (awaited != WP_NO_HANDLE && awaited != handle) return;
+    }
+    wp_unpark(view, home);
+}
+
+// Is there work that any worker may take? A look, ordered by the caller's fence.
+static inline bool wp_work_is_visible(struct wp_view *view) {
+    if (wp_deque_size(&view->places[WP_PARENT_SEAT].deque) > 0 || !wp_taskset_is_empty(&view->orphans)) return true;
+    for (uint32_t seat = 1; seat < view->seats; seat++) {
+        struct wp_place *place = &view->places[seat];
+        if (wp_deque_size(&place->deque) > 0 || !wp_taskset_is_empty(&place->mailbox[wp_mailbox_of(WP_STRENGTH_LIGHT)]))
+            return true;
+    }
+    return false;
+}
+
+// Is there anything that this seat should be awake for?
+static inline bool wp_seat_has_work(struct wp_view *view) {
+    struct wp_place *self = wp_view_self(view);
+    // relaxed: ordered by the caller's fence.
+    if (wp_load_relaxed(&self->seat->stop) != WP_STOP_NO) return true;
+    for (uint32_t m = 0; m < WP_MAILBOXES; m++)
+        if (!wp_taskset_is_empty(&self->mailbox[m])) return true;
+    return !wp_taskset_is_empty(&self->completions) || wp_work_is_visible(view);
+}
+
+// Enter and leave the set of those who look for work.
+static inline void wp_search_begin(struct wp_view *view) { wp_idle_set(view->idle->searching, view->self); }
+static inline void wp_search_end(struct wp_view *view) {
+    wp_idle_clear(view->idle->searching, view->self);
+    wp_fence_seq_cst(); // sync wake.work (observe): F2; who relied on this searcher is seen now
+    if (wp_idle_any(view->idle->idle) && wp_work_is_visible(view)) wp_wake_one(view);
+}
+
+// Announce sleep and look once more.
+//
+// Caller:   a worker that is searching and found nothing. `how` is WP_PARKER_FUTEX
+//           or WP_PARKER_EVENTFD.
+// Crash:    the idle bit stays: recovery clears it; a token spent on the dead seat
+//           is made good by waking all.
+// Returns:  true: sleep now, then wp_park_disarm. false: there is something; the
+//           seat is searching again and not armed.
+static inline bool wp_park_arm(struct wp_view *view, uint32_t how) {
+    struct wp_seat *seat = wp_view_self(view)->seat;
+    wp_store_relaxed(&seat->awaited, WP_NO_HANDLE); // relaxed: published by the or below
+    // A token from before is void: what it told of is seen by the re-check.
+    wp_and_acq_rel(&seat->parker, ~WP_PARKER_TOKEN); // sync parker.token (observe)
+    wp_or_acq_rel(&seat->parker, how);               // sync parker.armed (publish)
+    wp_idle_set(view->idle->idle, view->self);
+    wp_idle_clear(view->idle->searching, view->self);
+    wp_fence_seq_cst(); // sync wake.work (observe): F2. sync wake.completion (observe)
+    if (!wp_seat_has_work(view)) return true;
+    wp_idle_set(view->idle->searching, view->self);
+    wp_idle_clear(view->idle->idle, view->self);
+    wp_and_acq_rel(&seat->parker, ~(WP_PARKER_TOKEN | how)); // sync parker.token (observe)
+    return false;
+}
+
+// Awake again: the seat searches.
+static inline void wp_park_disarm(struct wp_view *view) {
+    wp_idle_set(view->idle->searching, view->self);
+    wp_idle_clear(view->idle->idle, view->self);
+    // sync parker.token (observe): what the waker published is seen by the search.
+    wp_and_acq_rel(&wp_view_self(view)->seat->parker, ~(WP_PARKER_TOKEN | WP_PARKER_ARMED));
+}
+
+enum wp_wait {
+    WP_WAIT_WOKEN,
+    WP_WAIT_TIMEOUT,
+    WP_WAIT_SIGNAL, // interrupted: the caller looks at its signals and waits again
+};
+
+// Sleep on the own parker until a token is there.
+//
+// Caller:   the seat, armed with WP_PARKER_FUTEX.
+static inline enum wp_wait wp_park_sleep(struct wp_view *view, int64_t timeout_ns) {
+    wp_atomic32 *parker = &wp_view_self(view)->seat->parker;
+    int64_t end_ns = timeout_ns < 0 ? -1 : wp_os_now_ns() + timeout_ns;
+    wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_PARKS, 1);
+    for (;;) {
+        // relaxed: disarming observes the token.
+        uint32_t word = wp_load_relaxed(parker);
+        if (word & WP_PARKER_TOKEN) return WP_WAIT_WOKEN;
+        int64_t left_ns = end_ns < 0 ? -1 : end_ns - wp_os_now_ns();
+        if (end_ns >= 0 && left_ns <= 0) return WP_WAIT_TIMEOUT;
+        int rc = view->polls ? wp_os_poll_wait(parker, word, left_ns) : wp_os_wait(parker, word, left_ns);
+        if (rc == EINTR) return WP_WAIT_SIGNAL;
+    }
+}
+
+// May this seat burn a CPU while it looks? Only if one is left over by those who
+// have work, and, among the searchers, by those with a lower seat.
+static inline bool wp_may_spin(struct wp_view *view) {
+    // relaxed: all of this is a heuristic.
+    uint32_t launched = wp_load_relaxed(&view->idle->launched);
+    uint32_t idle = wp_idle_count(view->idle->idle);
+    uint32_t awake = launched > idle ? launched - idle : 0;
+    if (view->self == WP_PARENT_SEAT) return awake < view->cpus;
+    uint32_t searching = wp_idle_count(view->idle->searching);
+    uint32_t busy = awake > searching ? awake - searching : 0;
+    // relaxed: as above.
+    if (!(wp_load_relaxed(&view->places[WP_PARENT_SEAT].seat->parker) & WP_PARKER_FUTEX)) busy++;
+    uint32_t before = 0; // searchers with a lower seat
+    for (uint32_t w = 0; w <= view->self / 64; w++) {
+        uint64_t word = wp_load_relaxed(&view->idle->searching[w]); // relaxed: as above
+        if (w == view->self / 64) word &= (UINT64_C(1) << view->self % 64) - 1;
+        before += (uint32_t)__builtin_popcountll(word);
+    }
+    return busy + before < view->cpus;
+}
+
+// Spinning was worth it, or it was not: never above its maximum, hardly anything
+// when the gaps are long.
+#define WP_SPIN_MIN_NS INT64_C(4000)
+static inline void wp_spin_adapt(struct wp_view *view, bool found) {
+    if (view->spin_max_ns == 0) return;
+    view->spin_ns = found ? view->spin_ns * 2 : view->spin_ns / 2;
+    if (view->spin_ns > view->spin_max_ns) view->spin_ns = view->spin_max_ns;
+    if (view->spin_ns < WP_SPIN_MIN_NS) view->spin_ns = WP_SPIN_MIN_NS;
+    if (found) wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_SPINS_USED, 1);
+}
+
+#endif

@@ -1,0 +1,149 @@
+# cython: language_level=3
+# _c.pxd — what the glue uses of csrc/wp_pool.h, and nothing else.
+#
+# SPDX-License-Identifier: BSD-3-Clause
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+ctypedef uint64_t wp_handle
+
+cdef extern from "wp_pool.h" nogil:
+    ctypedef struct wp_atomic32:
+        pass
+    ctypedef struct wp_atomic64:
+        pass
+    uint64_t wp_load_relaxed(void *)
+
+    enum: WP_NO_HANDLE
+    enum: WP_NO_SEAT
+    enum: WP_PARENT_SEAT
+    enum: WP_MAX_SEATS
+    enum: WP_INLINE_PAYLOAD_BYTES
+    enum: WP_PARKER_EVENTFD
+
+    enum wp_segment_check: WP_SEGMENT_OK, WP_SEGMENT_ALIEN, WP_SEGMENT_VERSION, WP_SEGMENT_SIZE, WP_SEGMENT_SHAPE, WP_SEGMENT_MEMORY
+    enum wp_phase: WP_PHASE_FREE, WP_PHASE_RESERVED, WP_PHASE_READY, WP_PHASE_CLAIMED, WP_PHASE_RUNNING, WP_PHASE_DONE
+    enum wp_outcome: WP_OUTCOME_NONE, WP_OUTCOME_OK, WP_OUTCOME_ERROR, WP_OUTCOME_CANCELLED, WP_OUTCOME_DIED
+    enum wp_strength: WP_STRENGTH_NONE, WP_STRENGTH_LIGHT, WP_STRENGTH_STRONG, WP_STRENGTH_FORCE
+    enum wp_wait: WP_WAIT_WOKEN, WP_WAIT_TIMEOUT, WP_WAIT_SIGNAL
+    enum wp_next: WP_NEXT_TASK, WP_NEXT_NOTHING, WP_NEXT_HARVEST, WP_NEXT_SIGNAL, WP_NEXT_STOP
+    enum wp_stop: WP_STOP_NO, WP_STOP_DRAINED, WP_STOP_NOW
+    enum wp_alloc: WP_ALLOC_OK, WP_ALLOC_FULL, WP_ALLOC_NEVER, WP_ALLOC_NO_MEMORY
+    enum wp_stat: WP_STAT_COUNT
+
+    struct wp_shape:
+        uint32_t seats
+        uint32_t parent_slots
+        uint32_t worker_slots
+        uint64_t arena_bytes
+
+    struct wp_payload:
+        uint64_t block
+        uint64_t bytes
+
+    struct wp_death:
+        int32_t pid
+        int32_t status
+        uint32_t seat
+        uint32_t entered
+
+    struct wp_slot:
+        wp_atomic64 state
+        wp_atomic32 target
+        wp_atomic32 cancel
+        uint64_t function
+        int64_t submit_ns
+        int64_t start_ns
+        int64_t end_ns
+        wp_payload argument
+        wp_payload result
+        uint32_t pre_us
+        uint8_t call
+        uint8_t attempt_limit
+        uint8_t *bytes
+
+    struct wp_seat:
+        wp_atomic64 life
+        wp_atomic64 current
+
+    struct wp_place:
+        wp_seat *seat
+        uint32_t first_slot
+        uint32_t slots
+        int eventfd
+
+    struct wp_arena_view:
+        pass
+
+    struct wp_view:
+        wp_slot *slots
+        wp_place *places
+        wp_arena_view arena
+        uint32_t self
+        uint32_t seats
+        uint32_t slot_count
+        int64_t spin_ns
+        int64_t spin_max_ns
+
+    struct wp_recovered:
+        uint32_t again
+        uint32_t died
+        uint32_t cancelled
+        uint32_t freed
+
+    uint64_t wp_view_bytes(const wp_shape *)
+    void wp_view_format(uint8_t *, const wp_shape *, uint32_t cpus, bint polls)
+    wp_segment_check wp_view_open(wp_view *, uint8_t *, uint64_t, uint8_t *, uint64_t, int, uint32_t)
+    void wp_view_close(wp_view *)
+
+    wp_phase wp_state_phase(uint64_t)
+    wp_outcome wp_state_outcome(uint64_t)
+    uint32_t wp_state_owner(uint64_t)
+    uint32_t wp_state_attempt(uint64_t)
+    uint32_t wp_state_generation(uint64_t)
+    uint32_t wp_handle_index(wp_handle)
+    bint wp_slot_is_done(wp_slot *, uint64_t *)
+    bint wp_slot_cancel(wp_slot *, wp_handle)
+
+    void wp_home_begin(wp_view *)
+    uint32_t wp_home_free_slots(const wp_view *)
+    wp_handle wp_home_reserve(wp_view *)
+    void wp_home_release(wp_view *, wp_handle)
+    void wp_home_submit(wp_view *, wp_handle)
+    bint wp_home_has_completions(wp_view *)
+    uint64_t wp_home_take(wp_view *, uint32_t *)
+    void wp_home_untake(wp_view *, uint32_t)
+    bint wp_home_arm(wp_view *)
+    void wp_home_disarm(wp_view *)
+    wp_wait wp_home_wait(wp_view *, wp_handle, int64_t)
+    bint wp_unpark(wp_view *, uint32_t)
+
+    wp_next wp_next_now(wp_view *, uint32_t *)
+    wp_next wp_next_wait(wp_view *, uint32_t *, int64_t)
+    bint wp_park_arm(wp_view *, uint32_t)
+    void wp_park_disarm(wp_view *)
+    void wp_search_begin(wp_view *)
+    void wp_search_end(wp_view *)
+    void wp_enter(wp_view *, uint32_t)
+    void wp_leave(wp_view *, uint32_t, wp_outcome)
+
+    void wp_seat_take(wp_view *, uint32_t, uint32_t)
+    uint32_t wp_seat_next_incarnation(wp_view *, uint32_t)
+    void wp_seats_launched(wp_view *, uint32_t)
+    void wp_seat_stop(wp_view *, uint32_t, wp_stop)
+    void wp_seat_ready(wp_view *, uint32_t)
+    bint wp_seat_is_ready(wp_view *, uint32_t, uint32_t)
+    wp_handle wp_seat_current(wp_view *, uint32_t)
+    uint64_t wp_seat_stat(wp_view *, uint32_t, uint32_t)
+    void wp_count_phases(wp_view *, uint32_t *)
+    wp_recovered wp_recover(wp_view *, uint32_t, int32_t, int32_t)
+
+    wp_alloc wp_arena_alloc(wp_arena_view *, uint64_t, uint64_t *)
+    void wp_arena_free(wp_arena_view *, uint64_t)
+    uint8_t *wp_arena_at(wp_arena_view *, uint64_t, uint64_t)
+    uint64_t wp_arena_memory_bytes(uint64_t)
+    uint64_t wp_arena_block_bytes(wp_arena_view *, uint64_t)
+
+    int64_t wp_os_now_ns()
+    int wp_os_reserve(int, int64_t, int64_t)
+    int wp_os_dont_fork(void *, uint64_t)
+    int wp_os_watch_parent(int)

@@ -1,0 +1,684 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+# _core.pyx — the glue between the C core and the Python policy.
+#
+# It converts, releases the GIL around what can wait, calls and checks. Which
+# worker, how long, what next: Python decides (pool.py, gather.py, worker.py).
+# The GIL serialises a home's threads; only wait() and next() let it go.
+#
+# SPDX-License-Identifier: BSD-3-Clause
+from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from workpool cimport _c, _codec
+
+from concurrent.futures import CancelledError
+
+from workpool.errors import ArenaFull, ForkedPool, PoolClosed, WorkpoolError
+
+cdef extern from *:
+    int __builtin_ctzll(uint64_t) nogil
+
+# How a payload is applied to its function (struct wp_slot, `call`).
+CALL_ONE = 0      # fn(payload)
+CALL_MANY = 1     # fn(*payload)
+CALL_KEYWORDS = 2  # fn(*payload[0], **payload[1])
+CALL_CHUNK = 3    # [fn(item) for item in payload]
+CALL_STARCHUNK = 4  # [fn(*item) for item in payload]
+CALL_OBJECT = 5   # payload[0](*payload[1], **payload[2])
+CALL_TAGGED = 0x80  # flag: payload is (key, meta, payload)
+
+# What Seat.next() answers instead of an index.
+NEXT_NOTHING = -1
+NEXT_HARVEST = -2
+NEXT_SIGNAL = -3
+NEXT_STOP = -4
+
+# What Seat.wait() answers.
+WAIT_WOKEN = 0
+WAIT_TIMEOUT = 1
+WAIT_SIGNAL = 2
+
+STOP_NO = 0
+STOP_DRAINED = 1
+STOP_NOW = 2
+
+OUTCOME_OK = 1
+OUTCOME_ERROR = 2
+OUTCOME_CANCELLED = 3
+OUTCOME_DIED = 4
+
+MAX_SEATS = _c.WP_MAX_SEATS
+STATISTICS = (
+    "submitted", "released", "run", "run_ns", "steals", "steals_lost", "hints_stale", "parks", "wakes", "spins_used",
+)
+assert len(STATISTICS) == _c.WP_STAT_COUNT
+
+cdef enum:
+    PENDING = 0
+
+
+cdef int64_t _ns(object timeout) except? -2:
+    """Seconds to nanoseconds; None is no limit, -1."""
+    if timeout is None:
+        return -1
+    cdef double seconds = timeout
+    if seconds <= 0:
+        return 0
+    return <int64_t>(seconds * 1e9) if seconds < 9e9 else -1
+
+
+cdef class TaskCore:
+    """What a task is to the core: where it is, and its outcome once it has one."""
+
+    cdef readonly Seat seat
+    cdef readonly uint64_t handle
+    cdef int outcome
+    cdef object value
+    cdef readonly uint64_t id
+    cdef public object argument
+    cdef public object key
+    cdef public object meta
+    cdef public object function
+    cdef public object watchers
+    cdef public bint watched
+    cdef public object partial
+    cdef int32_t worker_seat
+    cdef int64_t submit_ns
+    cdef int64_t start_ns
+    cdef int64_t end_ns
+    cdef uint32_t pre_us
+
+    def __cinit__(self, *args, **kwargs):
+        self.handle = _c.WP_NO_HANDLE
+        self.worker_seat = -1
+
+    def __init__(self, Seat seat):
+        self.seat = seat
+        seat.next_id += 1
+        self.id = seat.next_id
+
+    cpdef bint done(self):
+        """Whether the task has an outcome."""
+        return self.outcome != PENDING
+
+    cpdef bint cancelled(self):
+        """Whether the task was cancelled."""
+        return self.outcome == _c.WP_OUTCOME_CANCELLED
+
+    @property
+    def outcome_code(self):
+        """0 while pending, else one of the ``OUTCOME_`` constants."""
+        return self.outcome
+
+    def result(self, timeout=None):
+        """The task's result; waits for it, and raises its exception if it has one."""
+        if self.outcome == PENDING:
+            self._wait(timeout)
+        if self.outcome == _c.WP_OUTCOME_OK:
+            return self.value
+        if self.outcome == _c.WP_OUTCOME_CANCELLED:
+            raise CancelledError()
+        raise self.value
+
+    def exception(self, timeout=None):
+        """The task's exception, or None; waits for the outcome."""
+        if self.outcome == PENDING:
+            self._wait(timeout)
+        if self.outcome == _c.WP_OUTCOME_CANCELLED:
+            raise CancelledError()
+        return None if self.outcome == _c.WP_OUTCOME_OK else self.value
+
+    def settle(self, int outcome, value):
+        """Give a task that is in no slot its outcome. False: it had one already."""
+        if self.outcome != PENDING:
+            return False
+        self.outcome = outcome
+        self.value = value
+        return True
+
+    @property
+    def slot_phase(self):
+        """The phase of the slot it is in, a look; -1 when it is in none."""
+        cdef uint64_t state
+        if self.outcome != PENDING or self.handle == _c.WP_NO_HANDLE or not self.seat.usable:
+            return -1
+        state = self.seat._state(self.handle)
+        return <int>_c.wp_state_phase(state)
+
+    @property
+    def worker_id(self):
+        """The seat that runs or ran it; -1 before it is claimed."""
+        cdef uint32_t owner
+        if self.outcome == PENDING and self.handle != _c.WP_NO_HANDLE and self.seat.usable:
+            owner = _c.wp_state_owner(self.seat._state(self.handle))
+            return -1 if owner == _c.WP_NO_SEAT else <int>owner
+        return self.worker_seat
+
+    @property
+    def task_cost(self):
+        """Measured seconds in the task's function; None before it has run."""
+        return (self.end_ns - self.start_ns) / 1e9 if self.start_ns and self.end_ns else None
+
+    @property
+    def pre_task_cost(self):
+        """Measured seconds in the ``pre_task`` hook; None before the task has run."""
+        return self.pre_us / 1e6 if self.start_ns and self.end_ns else None
+
+
+cdef class Block:
+    """A block of the arena that lives as long as this object."""
+
+    cdef Seat seat
+    cdef uint64_t offset
+
+    def __dealloc__(self):
+        if self.offset != 0 and self.seat is not None and self.seat.usable:
+            _c.wp_arena_free(&self.seat.view.arena, self.offset)
+
+
+cdef class Seat:
+    """One process's place in a pool: a home for tasks it submits; a worker's, if it is one.
+
+    Args:
+        control: Writable buffer of the control segment.
+        arena: Writable buffer of the payload arena.
+        arena_fd: Its descriptor, for reserving memory.
+        index: 0 for the parent, 1 … n for workers.
+    """
+
+    cdef _c.wp_view view
+    cdef Py_buffer control
+    cdef Py_buffer arena
+    cdef PyObject **tasks
+    cdef bint has_view
+    cdef bint usable
+    cdef bint closing
+    cdef bint forked
+    cdef int users
+    cdef uint64_t next_id
+    cdef uint32_t first
+    cdef readonly Py_ssize_t outstanding
+    cdef readonly int index
+    cdef object unpack
+    cdef public object gatherer
+
+    def __cinit__(self, control, arena, int arena_fd, int index):
+        cdef _c.wp_segment_check check
+        PyObject_GetBuffer(control, &self.control, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        PyObject_GetBuffer(arena, &self.arena, PyBUF_SIMPLE | PyBUF_WRITABLE)
+        check = _c.wp_view_open(&self.view, <uint8_t *>self.control.buf, self.control.len,
+                                <uint8_t *>self.arena.buf, self.arena.len, arena_fd, index)
+        if check == _c.WP_SEGMENT_MEMORY:
+            raise MemoryError("no memory for the pool's private tables")
+        if check != _c.WP_SEGMENT_OK:
+            raise WorkpoolError(
+                "the shared segment is not one this workpool understands (check %d): parent and workers "
+                "must run the same release" % <int>check)
+        self.has_view = True
+        self.index = index
+        self.first = self.view.places[index].first_slot
+        self.tasks = <PyObject **>PyMem_Calloc(self.view.places[index].slots, sizeof(PyObject *))
+        if self.tasks == NULL:
+            raise MemoryError()
+        self.unpack = None
+        self.usable = True
+        _c.wp_home_begin(&self.view)
+
+    def __dealloc__(self):
+        self._release()
+
+    cdef void _release(self):
+        cdef uint32_t i
+        self.usable = False
+        if self.tasks != NULL:
+            for i in range(self.view.places[self.index].slots):
+                if self.tasks[i] != NULL:
+                    Py_DECREF(<object>self.tasks[i])
+            PyMem_Free(self.tasks)
+            self.tasks = NULL
+        if self.has_view:
+            self.has_view = False
+            _c.wp_view_close(&self.view)
+        PyBuffer_Release(&self.control)
+        PyBuffer_Release(&self.arena)
+
+    cdef int _check(self) except -1:
+        if not self.usable:
+            if self.forked:
+                raise ForkedPool("this pool belongs to the parent process: make a new one after a fork")
+            raise PoolClosed("cannot schedule new futures after shutdown")
+        return 0
+
+    cdef uint64_t _state(self, uint64_t handle):
+        return _c.wp_load_relaxed(&self.view.slots[_c.wp_handle_index(handle)].state)
+
+    # ---- a home's side ---------------------------------------------------------------
+
+    def on_outcome(self, unpack):
+        """Say who rebuilds exceptions: ``unpack(outcome, payload, task) -> BaseException``."""
+        self.unpack = unpack
+
+    def store(self, uint64_t function_id, bytes data):
+        """Copy a pickled function into the arena; the block lives as long as the result."""
+        self._check()
+        cdef Block block = Block.__new__(Block)
+        cdef uint8_t *memory = self._allocate(PyBytes_GET_SIZE(data) + 16, &block.offset)
+        cdef uint64_t size = PyBytes_GET_SIZE(data)
+        memcpy(memory, &function_id, 8)
+        memcpy(memory + 8, &size, 8)
+        memcpy(memory + 16, PyBytes_AS_STRING(data), size)
+        block.seat = self
+        return block
+
+    cdef uint8_t *_allocate(self, uint64_t size, uint64_t *offset) except NULL:
+        cdef _c.wp_alloc outcome = _c.wp_arena_alloc(&self.view.arena, size, offset)
+        if outcome != _c.WP_ALLOC_OK:
+            offset[0] = 0
+            raise ArenaFull(size, outcome == _c.WP_ALLOC_NO_MEMORY, self.arena.len)
+        return _c.wp_arena_at(&self.view.arena, offset[0], size)
+
+    cdef int _encode(self, _c.wp_slot *slot, _c.wp_payload *where, object value, bint inline) except -1:
+        """Put the payload of ``value`` into the slot, or into a block if it is long."""
+        cdef Py_ssize_t size = _codec.measure(value)
+        cdef bytes data = None
+        cdef uint64_t block = 0
+        cdef uint8_t *out
+        if size < 0:
+            data = _codec.pickled(value)
+            size = PyBytes_GET_SIZE(data)
+        if inline and size <= _c.WP_INLINE_PAYLOAD_BYTES:
+            out = slot.bytes
+        else:
+            out = self._allocate(size, &block)
+        if data is None:
+            _codec.write(value, out)
+        else:
+            memcpy(out, PyBytes_AS_STRING(data), size)
+        where.block = block
+        where.bytes = size
+        return 0
+
+    cdef object _decode(self, _c.wp_slot *slot, const _c.wp_payload *where):
+        cdef const uint8_t *data = NULL
+        if where.block != 0:
+            data = _c.wp_arena_at(&self.view.arena, where.block, where.bytes)
+        elif where.bytes <= _c.WP_INLINE_PAYLOAD_BYTES:
+            data = slot.bytes
+        if data == NULL:
+            raise ValueError("corrupt payload: something wrote over the pool's shared memory")
+        return _codec.read(data, where.bytes)
+
+    def start(self, TaskCore task, Block function, int call, payload, int attempts=1):
+        """Offer a task to the workers.
+
+        Returns:
+            False when every slot of this home is in use: the caller keeps the task.
+        """
+        self._check()
+        cdef _c.wp_handle handle = _c.wp_home_reserve(&self.view)
+        if handle == _c.WP_NO_HANDLE:
+            return False
+        cdef uint32_t index = _c.wp_handle_index(handle)
+        cdef _c.wp_slot *slot = &self.view.slots[index]
+        try:
+            self._encode(slot, &slot.argument, payload, True)
+        except BaseException:
+            _c.wp_home_release(&self.view, handle)
+            raise
+        if function is not None:
+            slot.function = function.offset
+            task.function = function
+        slot.call = <uint8_t>call
+        slot.attempt_limit = <uint8_t>attempts
+        slot.submit_ns = _c.wp_os_now_ns()
+        task.handle = handle
+        task.submit_ns = slot.submit_ns
+        Py_INCREF(task)
+        self.tasks[index - self.first] = <PyObject *>task
+        self.outstanding += 1
+        _c.wp_home_submit(&self.view, handle)
+        return True
+
+    def unfinished(self):
+        """The tasks of this home that are in a slot."""
+        cdef uint32_t i
+        cdef list tasks = []
+        if self.usable:
+            for i in range(self.view.places[self.index].slots):
+                if self.tasks[i] != NULL:
+                    tasks.append(<object>self.tasks[i])
+        return tasks
+
+    def cancel(self, TaskCore task, error=None):
+        """Cancel a task nobody has claimed, or give it ``error``; False: it is claimed or settled."""
+        if task.outcome != PENDING or task.handle == _c.WP_NO_HANDLE or not self.usable:
+            return False
+        cdef uint32_t index = _c.wp_handle_index(task.handle)
+        if self.tasks[index - self.first] != <PyObject *>task:
+            return False
+        if not _c.wp_slot_cancel(&self.view.slots[index], task.handle):
+            return False
+        self.tasks[index - self.first] = NULL
+        task.value = error
+        task.outcome = _c.WP_OUTCOME_CANCELLED if error is None else _c.WP_OUTCOME_ERROR
+        task.function = None
+        self.outstanding -= 1
+        _c.wp_home_release(&self.view, task.handle)
+        Py_DECREF(task)
+        return True
+
+    def harvest(self):
+        """Settle every task that has an outcome.
+
+        Returns:
+            The watched ones among them, for the caller to notify; None when there are none.
+        """
+        cdef uint32_t first = 0, index
+        cdef uint64_t bits
+        cdef list watched = None
+        cdef TaskCore task
+        if not self.usable:
+            return None
+        while self.usable:
+            bits = _c.wp_home_take(&self.view, &first)
+            if bits == 0:
+                break
+            while bits:
+                index = first + <uint32_t>__builtin_ctzll(bits)
+                try:
+                    task = self._collect(index)
+                except BaseException:  # a signal's handler, while a result was unpickled
+                    while bits and self.usable:
+                        _c.wp_home_untake(&self.view, first + <uint32_t>__builtin_ctzll(bits))
+                        bits &= bits - 1
+                    raise
+                bits &= bits - 1
+                if task is not None and task.watched:
+                    if watched is None:
+                        watched = []
+                    watched.append(task)
+        return watched
+
+    cdef TaskCore _collect(self, uint32_t index):
+        cdef _c.wp_slot *slot = &self.view.slots[index]
+        cdef uint64_t state = 0, handle
+        cdef uint32_t local = index - self.first
+        cdef PyObject *held
+        cdef TaskCore task
+        cdef int outcome
+        if not _c.wp_slot_is_done(slot, &state):
+            return None
+        handle = <uint64_t>index | <uint64_t>_c.wp_state_generation(state) << 32
+        held = self.tasks[local]
+        if held == NULL:  # of a former incarnation of this seat
+            _c.wp_home_release(&self.view, handle)
+            return None
+        # Out of the table while user code may run: a nested harvest must not meet it.
+        self.tasks[local] = NULL
+        task = <TaskCore>held
+        outcome = <int>_c.wp_state_outcome(state)
+        try:
+            if outcome == _c.WP_OUTCOME_OK:
+                value = self._decode(slot, &slot.result)
+            elif outcome == _c.WP_OUTCOME_CANCELLED:
+                value = None
+            elif outcome == _c.WP_OUTCOME_DIED:
+                value = self.unpack(outcome, self._death(slot), task)
+            else:
+                value = self.unpack(outcome, self._decode(slot, &slot.result), task)
+        except Exception as error:  # the result cannot be rebuilt here: that is the outcome
+            outcome = _c.WP_OUTCOME_ERROR
+            value = error
+        except BaseException:
+            self.tasks[local] = held
+            raise
+        task.worker_seat = <int32_t>_c.wp_state_owner(state)
+        task.start_ns = slot.start_ns
+        task.end_ns = slot.end_ns
+        task.pre_us = slot.pre_us
+        task.value = value
+        task.function = None
+        task.outcome = outcome
+        self.outstanding -= 1
+        if self.usable:
+            _c.wp_home_release(&self.view, handle)
+        Py_DECREF(task)
+        return task
+
+    cdef object _death(self, _c.wp_slot *slot):
+        cdef _c.wp_death death
+        memcpy(&death, slot.bytes, sizeof(death))
+        return death.seat, death.pid, death.status, bool(death.entered)
+
+    def has_completions(self):
+        """Whether harvest() would find something, a look."""
+        return self.usable and _c.wp_home_has_completions(&self.view)
+
+    def wait(self, TaskCore task, timeout):
+        """Wait, without the GIL, for one task or with None for any completion.
+
+        One thread of the home at a time. Returns one of the ``WAIT_`` constants.
+        """
+        cdef _c.wp_handle handle = _c.WP_NO_HANDLE
+        cdef int64_t timeout_ns = _ns(timeout)
+        cdef _c.wp_wait outcome
+        self._check()
+        if task is not None:
+            handle = task.handle
+        self.users += 1
+        with nogil:
+            outcome = _c.wp_home_wait(&self.view, handle, timeout_ns)
+        self._leave()
+        return <int>outcome
+
+    cdef void _leave(self):
+        self.users -= 1
+        if self.closing and self.users == 0:
+            self._release()
+
+    def arm(self):
+        """Ask for the eventfd's signal at the next completion; False: harvest first."""
+        return not self.usable or _c.wp_home_arm(&self.view)
+
+    def disarm(self):
+        """Take arm() back."""
+        if self.usable:
+            _c.wp_home_disarm(&self.view)
+
+    def wake(self):
+        """Make the thread in wait() return."""
+        if self.usable:
+            _c.wp_unpark(&self.view, self.index)
+
+    def spin(self, double seconds):
+        """How long wait() and next() look before they sleep, at most."""
+        self.view.spin_max_ns = self.view.spin_ns = <int64_t>(seconds * 1e9)
+
+    def eventfd(self, uint32_t seat, int fd):
+        """The descriptor on which ``seat`` is signalled."""
+        self._check()
+        self.view.places[seat].eventfd = fd
+
+    # ---- a worker's side -------------------------------------------------------------
+
+    def next(self, bint wait, timeout=None):
+        """Claim a task: its index, or one of the ``NEXT_`` constants."""
+        cdef uint32_t index = 0
+        cdef int64_t timeout_ns
+        cdef _c.wp_next next = _c.wp_next_now(&self.view, &index)
+        if next == _c.WP_NEXT_NOTHING and wait:
+            timeout_ns = _ns(timeout)
+            with nogil:
+                next = _c.wp_next_wait(&self.view, &index, timeout_ns)
+        return <int>index if next == _c.WP_NEXT_TASK else -<int>next
+
+    def park_eventfd(self):
+        """Announce sleep in an event loop; False: there is something to do first."""
+        _c.wp_search_begin(&self.view)
+        if _c.wp_park_arm(&self.view, _c.WP_PARKER_EVENTFD):
+            return True
+        _c.wp_search_end(&self.view)
+        return False
+
+    def unpark_eventfd(self):
+        """Take park_eventfd() back."""
+        _c.wp_park_disarm(&self.view)
+        _c.wp_search_end(&self.view)
+
+    def call(self, uint32_t index):
+        """How the payload is applied: one of the ``CALL_`` constants."""
+        return self.view.slots[index].call
+
+    def attempt(self, uint32_t index):
+        """Which claim of the task this is, from 1 on."""
+        return _c.wp_state_attempt(_c.wp_load_relaxed(&self.view.slots[index].state))
+
+    def task_handle(self, uint32_t index):
+        """The handle of the task in a slot."""
+        return <uint64_t>index | <uint64_t>_c.wp_state_generation(self._state(index)) << 32
+
+    def function_id(self, uint32_t index):
+        """The id of the task's function; 0 for the entrypoint."""
+        cdef uint8_t *block
+        cdef uint64_t function_id
+        if self.view.slots[index].function == 0:
+            return 0
+        block = _c.wp_arena_at(&self.view.arena, self.view.slots[index].function, 16)
+        if block == NULL:
+            raise ValueError("corrupt function reference: something wrote over the pool's shared memory")
+        memcpy(&function_id, block, 8)
+        return function_id
+
+    def function_bytes(self, uint32_t index):
+        """The pickled function; call function_id() first."""
+        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, self.view.slots[index].function, 16)
+        cdef uint64_t size
+        memcpy(&size, block + 8, 8)
+        if _c.wp_arena_block_bytes(&self.view.arena, self.view.slots[index].function) < size + 16:
+            raise ValueError("corrupt function: something wrote over the pool's shared memory")
+        return PyBytes_FromStringAndSize(<char *>block + 16, size)
+
+    def load(self, uint32_t index):
+        """The task's payload."""
+        return self._decode(&self.view.slots[index], &self.view.slots[index].argument)
+
+    def enter(self, uint32_t index, double pre_seconds=0.0):
+        """User code comes next: from here on the task is not run twice unasked."""
+        self.view.slots[index].pre_us = <uint32_t>(pre_seconds * 1e6)
+        _c.wp_enter(&self.view, index)
+
+    def finish(self, uint32_t index, int outcome, value):
+        """Write the outcome and tell the home. Raises, and changes nothing, if it cannot be encoded."""
+        cdef _c.wp_slot *slot = &self.view.slots[index]
+        self._encode(slot, &slot.result, value, slot.attempt_limit <= 1)
+        _c.wp_leave(&self.view, index, <_c.wp_outcome>outcome)
+
+    def ready(self, uint32_t incarnation):
+        """Say that the start hook has run."""
+        _c.wp_seat_ready(&self.view, incarnation)
+
+    # ---- the parent's side -----------------------------------------------------------
+
+    def take(self, uint32_t seat, uint32_t pid):
+        """A process now sits in ``seat``."""
+        _c.wp_seat_take(&self.view, seat, pid)
+
+    def next_incarnation(self, uint32_t seat):
+        """The number of the process about to be started for ``seat``."""
+        return _c.wp_seat_next_incarnation(&self.view, seat)
+
+    def launched(self, uint32_t workers):
+        """How many workers there are now."""
+        _c.wp_seats_launched(&self.view, workers)
+
+    def stop(self, uint32_t seat, int how):
+        """Ask a worker to end: ``STOP_DRAINED`` or ``STOP_NOW``."""
+        if self.usable:
+            _c.wp_seat_stop(&self.view, seat, <_c.wp_stop>how)
+
+    def is_ready(self, uint32_t seat, uint32_t incarnation):
+        """Whether that process's start hook has run."""
+        return self.usable and _c.wp_seat_is_ready(&self.view, seat, incarnation)
+
+    def is_running(self, uint32_t seat):
+        """Whether a task runs there, a look."""
+        return self.usable and _c.wp_seat_current(&self.view, seat) != _c.WP_NO_HANDLE
+
+    def recover(self, uint32_t seat, int pid, int status):
+        """Make the pool whole after the proven death of ``seat``'s process.
+
+        Returns:
+            Counts of tasks: to run again, died, cancelled.
+        """
+        cdef _c.wp_recovered out
+        self._check()
+        self.users += 1
+        with nogil:
+            out = _c.wp_recover(&self.view, seat, pid, status)
+        self._leave()
+        return out.again, out.died, out.cancelled
+
+    def statistics(self, uint32_t seat):
+        """The counters of a seat, in the order of ``STATISTICS``."""
+        self._check()
+        return tuple([_c.wp_seat_stat(&self.view, seat, i) for i in range(_c.WP_STAT_COUNT)])
+
+    def phases(self):
+        """How many slots are in each phase: free, reserved, ready, claimed, running, done."""
+        cdef uint32_t counts[6]
+        self._check()
+        _c.wp_count_phases(&self.view, counts)
+        return tuple([counts[i] for i in range(6)])
+
+    @property
+    def is_forked(self):
+        """Whether this process is a fork of the pool's."""
+        return self.forked
+
+    def close(self):
+        """Let go of the shared memory, once no thread waits in it."""
+        if self.usable:
+            self.usable = False
+            self.closing = True
+            if self.users == 0:
+                self._release()
+
+    def abandon(self):
+        """This process is a fork of the pool's: touch nothing, and say so from now on."""
+        self.usable = False
+        self.forked = True
+
+
+def sizes(int seats, int parent_slots, int worker_slots, uint64_t arena_bytes):
+    """The bytes of the control segment, and of the arena's memory."""
+    cdef _c.wp_shape s = _c.wp_shape(seats, parent_slots, worker_slots, arena_bytes)
+    return _c.wp_view_bytes(&s), _c.wp_arena_memory_bytes(arena_bytes)
+
+
+def format(control, int seats, int parent_slots, int worker_slots, uint64_t arena_bytes, int cpus, bint polls):
+    """Lay out a fresh, zeroed control segment."""
+    cdef _c.wp_shape s = _c.wp_shape(seats, parent_slots, worker_slots, arena_bytes)
+    cdef unsigned char[::1] view = control
+    if <uint64_t>view.shape[0] < _c.wp_view_bytes(&s):
+        raise ValueError("control segment too small")
+    _c.wp_view_format(&view[0], &s, cpus, polls)
+
+
+def reserve(int fd, int64_t size):
+    """Reserve shared memory before it is touched: 0, or an errno (ENOSPC: /dev/shm is full)."""
+    return _c.wp_os_reserve(fd, 0, size)
+
+
+def dont_fork(buffer):
+    """Keep a mapping out of this process's forks."""
+    cdef unsigned char[::1] view = buffer
+    return _c.wp_os_dont_fork(&view[0], view.shape[0])
+
+
+def watch_parent(int pidfd):
+    """End this process when the one behind ``pidfd`` ends: 0, or an errno."""
+    return _c.wp_os_watch_parent(pidfd)

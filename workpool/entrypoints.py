@@ -1,0 +1,281 @@
+"""Entrypoints: finding one, checking it before any worker starts, and its hooks.
+
+A description travels to the workers; only they import the user's module.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from workpool.errors import EntrypointError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HOOKS = ("on_worker_start", "on_worker_exit", "pre_task")
+
+
+class Entrypoint(Generic[P, R]):
+    """A function with hooks, made by the ``@workpool.entrypoint`` decorator."""
+
+    def __init__(self, fn: Callable[P, R]) -> None:
+        if not callable(fn):
+            raise EntrypointError(f"an entrypoint must be callable, not {type(fn).__name__}")
+        functools.update_wrapper(self, fn)
+        self._fn = fn
+        self._hooks: dict[str, Callable[..., Any]] = {}
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        return self._fn(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        module = sys.modules.get(self.__module__)
+        if self.__module__ != "__main__" and getattr(module, self.__qualname__, None) is self:
+            return self.__qualname__  # by name, as functions are
+        return _rebuild, (self._fn, self._hooks)
+
+    @property
+    def on_worker_start(self) -> Any:
+        """Called as ``fn(client)`` when a worker starts, before its first task."""
+        return _HookSetter(self, "on_worker_start")
+
+    @on_worker_start.setter
+    def on_worker_start(self, fn: Callable[..., Any]) -> None:
+        self._hooks["on_worker_start"] = fn
+
+    @property
+    def on_worker_exit(self) -> Any:
+        """Called as ``fn(client)`` when a worker ends by itself, after its last task."""
+        return _HookSetter(self, "on_worker_exit")
+
+    @on_worker_exit.setter
+    def on_worker_exit(self, fn: Callable[..., Any]) -> None:
+        self._hooks["on_worker_exit"] = fn
+
+    @property
+    def pre_task(self) -> Any:
+        """Called as ``fn(arg, client)`` before each task; its time is not the task's cost."""
+        return _HookSetter(self, "pre_task")
+
+    @pre_task.setter
+    def pre_task(self, fn: Callable[..., Any]) -> None:
+        self._hooks["pre_task"] = fn
+
+
+def _rebuild(fn: Callable[..., Any], hooks: dict[str, Callable[..., Any]]) -> Entrypoint[Any, Any]:
+    made = Entrypoint(fn)
+    made._hooks.update(hooks)
+    return made
+
+
+class _HookSetter:
+    """What ``entrypoint.on_worker_start`` is when read: a decorator."""
+
+    def __init__(self, owner: Entrypoint[Any, Any], name: str) -> None:
+        self._owner = owner
+        self._name = name
+
+    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+        self._owner._hooks[self._name] = fn
+        return fn
+
+
+def entrypoint(fn: Callable[P, R]) -> Entrypoint[P, R]:
+    """Mark a function as an entrypoint, so that its hooks can be set by decorators.
+
+    ```python
+    import workpool
+
+    @workpool.entrypoint
+    def worker_entrypoint(arg, client):
+        return arg
+
+    @worker_entrypoint.on_worker_start
+    def start(client):
+        client.state.cache = {}
+    ```
+    """
+    return Entrypoint(fn)
+
+
+@dataclass(frozen=True)
+class EntrypointSpec:
+    """Where a worker finds its entrypoint: ``kind`` is "none", "callable", "module" or "file"."""
+
+    kind: str
+    target: Any = None
+    symbol: str = "worker_entrypoint"
+
+    @property
+    def label(self) -> str:
+        """How it is named in process titles and messages."""
+        if self.kind == "callable":
+            return getattr(self.target, "__qualname__", type(self.target).__name__)
+        return f"{self.target}:{self.symbol}" if self.target else "none"
+
+
+def find(entrypoint: object, symbol: str) -> EntrypointSpec:
+    """Describe an entrypoint, and make sure that it exists, without importing it.
+
+    Raises:
+        EntrypointError: No such module, file or symbol, or it is not callable.
+    """
+    if entrypoint is None:
+        return EntrypointSpec("none")
+    if isinstance(entrypoint, ModuleType):
+        _check_callable(getattr(entrypoint, symbol, _MISSING), symbol, f"module {entrypoint.__name__!r}")
+        path = getattr(entrypoint, "__file__", None)
+        if importlib.util.find_spec(entrypoint.__name__) is None and path:
+            return EntrypointSpec("file", os.path.abspath(path), symbol)
+        return EntrypointSpec("module", entrypoint.__name__, symbol)
+    if isinstance(entrypoint, (str, os.PathLike)):
+        text = os.fspath(entrypoint)
+        if not isinstance(text, str):
+            raise EntrypointError(f"an entrypoint's path must be str, not {type(text).__name__}")
+        if isinstance(entrypoint, os.PathLike) or text.endswith(".py") or os.sep in text:
+            return _find_file(text, symbol)
+        return _find_module(text, symbol)
+    if callable(entrypoint):
+        return EntrypointSpec("callable", entrypoint, symbol)
+    raise EntrypointError(
+        f"entrypoint must be a callable, a module, a dotted name or the path of a .py file, "
+        f"not {type(entrypoint).__name__}"
+    )
+
+
+_MISSING = object()
+
+
+def _check_callable(value: object, symbol: str, where: str) -> None:
+    if value is _MISSING:
+        raise EntrypointError(f"{where} has no {symbol!r}: define it, or name another with entrypoint_name=")
+    if not callable(value):
+        raise EntrypointError(f"{symbol!r} in {where} is not callable but {type(value).__name__}")
+
+
+def _find_file(path: str, symbol: str) -> EntrypointSpec:
+    where = os.path.abspath(path)
+    if not os.path.isfile(where):
+        raise EntrypointError(f"no such entrypoint file: {path}")
+    _check_source(where, symbol, f"file {path!r}")
+    return EntrypointSpec("file", where, symbol)
+
+
+def _find_module(name: str, symbol: str) -> EntrypointSpec:
+    loaded = sys.modules.get(name)
+    if loaded is not None and name != "__main__":
+        _check_callable(getattr(loaded, symbol, _MISSING), symbol, f"module {name!r}")
+        return EntrypointSpec("module", name, symbol)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise EntrypointError(f"no such entrypoint module: {name!r} ({error})") from error
+    if spec is None:
+        raise EntrypointError(f"no such entrypoint module: {name!r}")
+    if spec.origin and spec.origin.endswith(".py"):
+        _check_source(spec.origin, symbol, f"module {name!r}")
+    return EntrypointSpec("module", name, symbol)
+
+
+def _check_source(path: str, symbol: str, where: str) -> None:
+    """Look for ``symbol`` among the names a source file binds, without running it."""
+    with open(path, "rb") as file:
+        try:
+            tree = ast.parse(file.read(), path)
+        except (SyntaxError, ValueError) as error:
+            raise EntrypointError(f"{where} cannot be compiled: {error}") from error
+    # Bound by a condition, a star import or exec(): only running it could tell, so the worker will.
+    names = {node.id: node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == symbol:
+            return
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            for alias in node.names:
+                if alias.name == "*" or (alias.asname or alias.name.split(".")[0]) == symbol:
+                    return
+    if symbol not in names and "__getattr__" not in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}:
+        raise EntrypointError(f"{where} has no {symbol!r}: define it, or name another with entrypoint_name=")
+    for statement in tree.body:
+        if (
+            isinstance(statement, ast.Assign)
+            and isinstance(statement.value, ast.Constant)
+            and any(isinstance(target, ast.Name) and target.id == symbol for target in statement.targets)
+        ):
+            raise EntrypointError(f"{symbol!r} in {where} is not callable but {statement.value.value!r}")
+
+
+@dataclass
+class Loaded:
+    """An entrypoint in its worker: the function, whether it takes the client, and its hooks."""
+
+    function: Callable[..., Any] | None
+    takes_client: bool
+    hooks: dict[str, Callable[..., Any]]
+
+
+def load(spec: EntrypointSpec) -> Loaded:
+    """Import or rebuild the entrypoint; called in the worker."""
+    module: ModuleType | None = None
+    if spec.kind == "none":
+        return Loaded(None, False, {})
+    if spec.kind == "callable":
+        function = spec.target
+    else:
+        module = _import_file(spec.target) if spec.kind == "file" else importlib.import_module(spec.target)
+        function = getattr(module, spec.symbol, _MISSING)
+        _check_callable(function, spec.symbol, f"{spec.kind} {spec.target!r}")
+    hooks: dict[str, Callable[..., Any]] = {}
+    own = function._hooks if isinstance(function, Entrypoint) else {}
+    for name in HOOKS:
+        hook = own.get(name) if isinstance(function, Entrypoint) else getattr(function, name, None)
+        if hook is None and module is not None:
+            hook = getattr(module, name, None)
+        if hook is not None:
+            _check_callable(hook, name, f"{spec.kind} {spec.label!r}")
+            hooks[name] = hook
+    return Loaded(function, takes_client(function, 1), hooks)
+
+
+def _import_file(path: str) -> ModuleType:
+    """Import a file under its own stem, so that what it defines can be pickled by name."""
+    folder, base = os.path.split(path)
+    name = os.path.splitext(base)[0]
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == path:
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise EntrypointError(f"cannot import {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def takes_client(function: Callable[..., Any], before: int) -> bool:
+    """Whether ``function`` wants the client after ``before`` positional arguments.
+
+    It does if that parameter has no default, or is called ``client``.
+    """
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # a builtin without a signature
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(positional) <= before:
+        return False
+    return positional[before].default is inspect.Parameter.empty or positional[before].name == "client"

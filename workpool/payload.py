@@ -1,0 +1,125 @@
+"""Pickling: values and functions into bytes, exceptions there and back.
+
+Values that are small and plain never come here (``_codec``). The C pickler goes first;
+cloudpickle takes what it refuses, and whatever refers to ``__main__``, because a worker
+never imports that.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import traceback
+import weakref
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from workpool import _codec
+from workpool._core import OUTCOME_DIED, Block, Seat, TaskCore
+from workpool.errors import RemoteError, RemoteTraceback, WorkerDied
+
+_MAIN = b"__main__"
+
+
+def dumps(value: object) -> bytes:
+    """Pickle ``value`` so that a process without our ``__main__`` can load it."""
+    try:
+        data = pickle.dumps(value, protocol=5)
+    except Exception:  # whatever a __reduce__ raises: cloudpickle says what is really wrong
+        return _by_value(value)
+    return _by_value(value) if _MAIN in data else data
+
+
+def _by_value(value: object) -> bytes:
+    import cloudpickle  # 15 ms to import: only where plain pickle does not do
+
+    return bytes(cloudpickle.dumps(value, protocol=5))
+
+
+loads = pickle.loads
+_codec.install(dumps, loads)
+
+
+class Functions:
+    """The functions a home has sent: each is pickled once, and lives while it is in use.
+
+    Only plain functions, builtins and classes are kept, by identity. Whatever carries
+    state that may change between two calls (bound methods, partials, callable objects)
+    travels with each task.
+    """
+
+    def __init__(self, seat: Seat, incarnation: int) -> None:
+        self._seat = seat
+        self._known: dict[int, tuple[weakref.ref[Any], Block]] = {}
+        self._numbers = itertools.count(1)
+        self._prefix = (seat.index << 52) | ((incarnation & 0xFFFFF) << 32)
+
+    def find(self, fn: Callable[..., object]) -> Block | None:
+        """The block that holds ``fn``; None if it must travel with the task."""
+        known = self._known.get(id(fn))
+        if known is not None and known[0]() is fn:
+            return known[1]
+        if not _is_stateless(fn):
+            return None
+        block = self._seat.store(self._prefix | next(self._numbers), dumps(fn))
+        key = id(fn)
+        self._known[key] = (weakref.ref(fn, lambda _: self._known.pop(key, None)), block)
+        return block
+
+
+def _is_stateless(fn: object) -> bool:
+    if isinstance(fn, BuiltinFunctionType):
+        owner = fn.__self__
+        return owner is None or type(owner) is type(itertools)  # a module's function, not an object's method
+    return isinstance(fn, (FunctionType, type))
+
+
+def pack_exception(error: BaseException, partial: list[Any] | None = None) -> bytes:
+    """An exception for its journey: as itself if it survives pickling, with its traceback's text.
+
+    Args:
+        partial: Results of a chunk's items before the one that raised.
+    """
+    text = "".join(traceback.format_exception(error))
+    try:
+        data = dumps(error)
+        pickle.loads(data)  # an __init__ of other arity fails only here
+    except Exception:
+        data = pickle.dumps(RemoteError(_qualified(type(error)), _text_of(error), text))
+    before: bytes | None = None
+    if partial:
+        try:
+            before = dumps(partial)
+        except Exception:  # one of the results cannot be pickled: the exception goes alone
+            before = None
+    return pickle.dumps((data, text, before))
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as failure:
+        return f"(its __str__ raised {type(failure).__name__})"
+
+
+def _qualified(kind: type) -> str:
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
+    """The exception of a task that ended with an error, or with its worker's death."""
+    if outcome == OUTCOME_DIED:
+        seat, pid, status, entered = payload
+        return WorkerDied(seat, pid, status, task.id, task.key, "ran" if entered else "unpickled the arguments of")
+    data, text, before = pickle.loads(payload)
+    if before is not None:
+        task.partial = pickle.loads(before)
+    try:
+        error = pickle.loads(data)
+    except Exception as failure:
+        error = RemoteError("an exception that cannot be unpickled here", str(failure), text)
+    error.__cause__ = RemoteTraceback(text)
+    return error  # type: ignore[no-any-return]

@@ -1,0 +1,147 @@
+"""What stands behind a ``WorkerPool``: everything that must outlive the user's handle.
+
+A pool may be dropped without shutdown, or with tasks queued; at interpreter exit too,
+accepted tasks are finished, workers ended and memory unmapped.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from multiprocessing.context import BaseContext
+from typing import Any
+
+from workpool import _core, launcher, payload
+from workpool.entrypoints import EntrypointSpec
+from workpool.errors import WorkpoolError
+from workpool.gather import Gatherer
+from workpool.segments import Segments
+from workpool.supervisor import Supervisor
+from workpool.task import Task
+from workpool.worker import WorkerConfig
+
+
+class Runtime:
+    """One pool's segments, seat, gatherer, supervisor and functions."""
+
+    def __init__(
+        self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
+        method: str | None, context: BaseContext | None, entrypoint: EntrypointSpec,
+        initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
+    ) -> None:  # fmt: skip
+        self.name = name
+        seats = workers + 1
+        work = payload.dumps((entrypoint, initializer, initargs))
+        self.segments = Segments(seats, cpus, memory, polls=_polls())
+        self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
+        parent_pidfd = os.pidfd_open(os.getpid())
+        segments = self.segments
+        self.seat = _core.Seat(segments.control.buf, segments.arena.buf, segments.arena_fd, 0)
+        self.seat.on_outcome(payload.unpack_outcome)
+        self.seat.spin(spin)
+        for index, fd in enumerate(self._fds):
+            self.seat.eventfd(index, fd)
+        config = WorkerConfig(
+            control_fd=segments.control_fd, arena_fd=segments.arena_fd, control_bytes=segments.control.size,
+            arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
+            sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work,
+        )  # fmt: skip
+        self._fds.append(parent_pidfd)
+        self.functions = payload.Functions(self.seat, 0)
+        self.supervisor = Supervisor(self.seat, launcher.make(method, context, config), seats, name)
+        self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)
+        self.seat.gatherer = self.gatherer
+        self.supervisor.on_broken = self.gatherer.cancel_queued
+        self.supervisor.on_change = self.gatherer.poke
+        self._finishing = threading.Lock()
+        self._finished = False
+        self._thread: threading.Thread | None = None
+        _running.add(self)
+
+    def when(self, condition: Callable[[], bool]) -> Task[None]:
+        """A task that is done once ``condition()``."""
+        return self.gatherer.when(condition, Task(self.seat))
+
+    def is_idle(self) -> bool:
+        """Whether no task is unfinished."""
+        return self.gatherer.unfinished == 0
+
+    @property
+    def launches_at_once(self) -> bool:
+        """Whether all workers start with the first: fork wants a process without threads."""
+        return self.supervisor.launcher.method == "fork"
+
+    def finish(self) -> None:
+        """Wait for the accepted tasks, end the workers, unmap. May be called again."""
+        while not self._finished:
+            if not self._finishing.acquire(timeout=0.5):
+                continue  # another thread finishes; in slices, so that Ctrl-C is seen
+            try:
+                if not self._finished:
+                    self._finish()
+            finally:
+                self._finishing.release()
+
+    def _finish(self) -> None:
+        self.when(self.is_idle).result()
+        self.supervisor.stop(_core.STOP_DRAINED)
+        self.supervisor.join()
+        self.gatherer.close()
+        self.seat.close()
+        self.segments.close()
+        for fd in self._fds:
+            os.close(fd)
+        self._finished = True
+        _running.discard(self)
+
+    def finish_in_background(self) -> None:
+        """finish(), by a thread of its own."""
+        if self._thread is None and not self._finished:
+            self._thread = threading.Thread(target=self.finish, name=f"{self.name}-shutdown", daemon=True)
+            self._thread.start()
+
+
+# Pools that are not finished; the interpreter finishes them at exit.
+_running: set[Runtime] = set()
+
+
+def _finish_all() -> None:
+    for runtime in list(_running):
+        runtime.finish()
+
+
+def _forked() -> None:
+    for runtime in list(_running):
+        runtime.seat.abandon()
+    _running.clear()
+
+
+# Before the interpreter joins threads, as concurrent.futures does: a plain atexit
+# function would come too late to start or join any.
+threading._register_atexit(_finish_all)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_forked)
+
+
+def abandon(handle: object, runtime: Runtime) -> Callable[[], object]:
+    """Have ``runtime`` finish when ``handle`` is garbage."""
+    finalizer = weakref.finalize(handle, runtime.finish_in_background)
+    finalizer.atexit = False
+    return finalizer.detach
+
+
+def _polls() -> bool:
+    how = os.environ.get("WORKPOOL_PARK", "futex")
+    if how not in ("futex", "poll"):
+        raise WorkpoolError(f"WORKPOOL_PARK must be 'futex' or 'poll', not {how!r}")
+    return how == "poll"
+
+
+def _sys_path() -> tuple[str, ...]:
+    import sys
+
+    # "" is the current directory: say which, since a task may change it.
+    return tuple(os.getcwd() if entry == "" else entry for entry in sys.path)

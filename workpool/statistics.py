@@ -1,0 +1,75 @@
+"""``PoolStatistics``: a snapshot of a pool, for looking at.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from workpool import _core
+
+if TYPE_CHECKING:
+    from workpool.gather import Gatherer
+    from workpool.supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStatistics:
+    """One worker's part of a ``PoolStatistics``.
+
+    Counters belong to the seat: a replacement goes on counting.
+    """
+
+    id: int
+    pid: int
+    state: str
+    tasks_run: int
+    busy_seconds: float
+    steals: int  # tasks taken from another worker
+    steals_lost: int  # steals that another process won
+    parks: int  # times it went to sleep
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStatistics:
+    """A snapshot for debugging; fields may be a few microseconds apart."""
+
+    tasks_submitted: int
+    tasks_done: int  # settled: their slots are free again
+    tasks_backlog: int  # waiting in the parent for a slot
+    tasks_queued: int  # READY, in any deque or task set
+    tasks_running: int  # claimed or running
+    slots_free: int
+    wakes: int  # system calls the parent made to wake a worker
+    segment_bytes: int  # of the control segment
+    arena_budget_bytes: int
+    workers: tuple[WorkerStatistics, ...]
+
+
+def snapshot(gatherer: Gatherer, supervisor: Supervisor, segment_bytes: int, arena_bytes: int) -> PoolStatistics:
+    """Take a snapshot."""
+    seat = gatherer.seat
+    free, _, ready, claimed, running, _ = seat.phases()
+
+    def counters(index: int) -> dict[str, int]:
+        return dict(zip(_core.STATISTICS, seat.statistics(index), strict=True))
+
+    parent = counters(0)
+    workers = []
+    for worker in supervisor.workers:
+        its = counters(worker.id)
+        workers.append(
+            WorkerStatistics(
+                id=worker.id, pid=worker.pid, state=worker.state, tasks_run=its["run"],
+                busy_seconds=its["run_ns"] / 1e9, steals=its["steals"], steals_lost=its["steals_lost"],
+                parks=its["parks"],
+            )  # fmt: skip
+        )
+    backlog = gatherer.unfinished - seat.outstanding
+    return PoolStatistics(
+        tasks_submitted=parent["submitted"], tasks_done=parent["released"], tasks_backlog=backlog,
+        tasks_queued=ready, tasks_running=claimed + running, slots_free=free, wakes=parent["wakes"],
+        segment_bytes=segment_bytes, arena_budget_bytes=arena_bytes, workers=tuple(workers),
+    )  # fmt: skip

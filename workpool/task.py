@@ -1,0 +1,198 @@
+"""``Task``: the future of one task.
+
+A ``concurrent.futures.Future`` that costs a fraction of one: its lock and condition are
+made only when somebody asks for them, and waiting threads gather results themselves.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, TaskCore
+
+if TYPE_CHECKING:
+    from workpool.gather import Gatherer
+    from workpool.supervisor import Worker
+
+R = TypeVar("R")
+
+_log = logging.getLogger("workpool.task")
+
+# Guards the lists of watchers of all tasks: held for a few instructions at a time.
+_registry = threading.Lock()
+
+_CLAIMED, _RUNNING = 3, 4  # enum wp_phase
+_FUTURE_STATES = {OUTCOME_OK: "FINISHED", OUTCOME_CANCELLED: "CANCELLED_AND_NOTIFIED"}
+
+
+class Task(TaskCore, Future, Generic[R]):  # type: ignore[misc]
+    """A task on its way: wait for it, await it, or be called back.
+
+    Attributes:
+        id: Its number, counted by the process that submitted it.
+        argument: What ``add_task`` was given; None for ``submit``.
+        key, meta: As given.
+        task_cost, pre_task_cost: Measured seconds of the function and of the ``pre_task``
+            hook; None before it has run.
+    """
+
+    @property
+    def _gatherer(self) -> Gatherer:
+        gatherer: Gatherer = self.seat.gatherer
+        return gatherer
+
+    def _wait(self, timeout: float | None) -> None:
+        self._gatherer.wait(self, timeout)
+
+    # ---- concurrent.futures.Future ---------------------------------------------------
+
+    def running(self) -> bool:
+        """Whether a worker runs it now."""
+        return self.slot_phase in (_CLAIMED, _RUNNING)
+
+    def cancel(self) -> bool:
+        """Cancel the task if no worker has claimed it. True: it will never run."""
+        return self._gatherer.cancel(self)
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Call ``fn(task)`` when the task is done: at once if it is, else in a thread that gathers."""
+        if not self._watch(fn):
+            _call(fn, self)
+        else:
+            self._gatherer.attend_in_thread()
+
+    def _watch(self, watcher: Callable[[Any], object]) -> bool:
+        """Have ``watcher(task)`` called once, at the outcome; False: it is there already."""
+        with _registry:
+            if self.done():
+                return False
+            if self.watchers is None:
+                self.watchers = []
+            self.watchers.append(watcher)
+            if not self.watched:
+                self.watched = True
+                self._gatherer.watched += 1
+        return True
+
+    def _notify(self) -> None:
+        """Tell whoever watches; called by the gatherer, once, after the outcome is set."""
+        with _registry:
+            watchers, self.watchers = self.watchers, None
+        for watcher in watchers or ():
+            _call(watcher, self)
+
+    # What concurrent.futures.wait and as_completed reach into.
+
+    @property
+    def _state(self) -> str:
+        code = self.outcome_code
+        if code:
+            return _FUTURE_STATES.get(code, "FINISHED")
+        return "RUNNING" if self.running() else "PENDING"
+
+    @property
+    def _condition(self) -> threading.Condition:
+        extras = self._extras()
+        return extras.condition
+
+    @property
+    def _waiters(self) -> list[Any]:
+        return self._extras().waiters
+
+    def _extras(self) -> _Extras:
+        extras: _Extras | None = self.__dict__.get("_future_extras")
+        if extras is None:
+            extras = self.__dict__.setdefault("_future_extras", _Extras())
+            if extras.begin() and self._watch(extras.settled):
+                self._gatherer.attend_in_thread()
+        return extras
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Part of ``Future``, for executors; the pool has done it."""
+        return not self.cancelled()
+
+    def set_result(self, result: Any) -> None:
+        """Part of ``Future``, for executors: the pool alone gives a task its outcome."""
+        self._set(OUTCOME_OK, result)
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Part of ``Future``, for executors: the pool alone gives a task its outcome."""
+        self._set(OUTCOME_ERROR, exception)
+
+    def _set(self, outcome: int, value: Any) -> None:
+        from concurrent.futures import InvalidStateError
+
+        if self.slot_phase != -1 or not self._gatherer.settle(self, outcome, value):
+            raise InvalidStateError("the pool gives this task its outcome")
+
+    # ---- asyncio ---------------------------------------------------------------------
+
+    def __await__(self) -> Generator[Any, None, R]:
+        if not self.done():
+            import asyncio
+
+            future = self._gatherer.attend_in_loop(self, asyncio.get_running_loop())
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        result: R = self.result(0)
+        return result
+
+    def __repr__(self) -> str:
+        key = "" if self.key is None else f" key={self.key!r}"
+        return f"<Task {self.id}{key} {self._state.split('_')[0].lower()}>"
+
+    if TYPE_CHECKING:
+
+        def result(self, timeout: float | None = None) -> R: ...
+
+        @property
+        def worker(self) -> Worker | None: ...
+
+    else:
+
+        @property
+        def worker(self):
+            """The worker that runs or ran it; None before it is claimed, or in a worker."""
+            seat = self.worker_id
+            return None if seat < 1 else self._gatherer.worker(seat)
+
+
+class _Extras:
+    """The parts of a ``Future`` that only waits over many futures need."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.waiters: list[Any] = []
+        self._begun = False
+
+    def begin(self) -> bool:
+        with _registry:
+            first, self._begun = not self._begun, True
+        return first
+
+    def settled(self, task: Task[Any]) -> None:
+        with self.condition:
+            for waiter in self.waiters:
+                if task.outcome_code == OUTCOME_OK:
+                    waiter.add_result(task)
+                elif task.outcome_code == OUTCOME_CANCELLED:
+                    waiter.add_cancelled(task)
+                else:
+                    waiter.add_exception(task)
+            self.condition.notify_all()
+
+
+def _call(fn: Callable[[Any], object], task: Task[Any]) -> None:
+    try:
+        fn(task)
+    except Exception:
+        _log.exception("exception calling callback for %r", task)
