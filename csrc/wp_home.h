@@ -59,15 +59,25 @@ static inline wp_handle wp_home_reserve(struct wp_view *view) {
 
 // Give a slot back: unused (RESERVED) or harvested (DONE), and end its blocks.
 //
+// The parent, which no recovery ever touches, ends the blocks first: while the slot
+// names them, the recovery of a dead worker keeps them.
+//
 // Crash:    a worker's home may die at any step. Its own blocks are then garbage that
 //           no slot names. A result block is another seat's memory: an owning lease
-//           keeps it from reuse until its life is ended, so it is ended once.
+//           keeps it from reuse until its life is ended, so it is ended once. With its
+//           table of leases full, a death here leaks the block until its own seat dies.
 static inline void wp_home_release(struct wp_view *view, wp_handle handle) {
     struct wp_place *self = wp_view_self(view);
     struct wp_slot *slot = &view->slots[wp_handle_index(handle)];
     uint64_t argument = slot->argument.block, result = slot->result.block;
     uint32_t lease = WP_NO_LEASE;
-    if (result != 0 && view->self != WP_PARENT_SEAT) lease = wp_arena_lease(&view->arena, result, WP_LEASE_OWN);
+    if (view->self == WP_PARENT_SEAT) {
+        if (argument != 0) wp_arena_free(&view->arena, argument);
+        if (result != 0) wp_arena_free(&view->arena, result);
+        argument = result = 0;
+    } else if (result != 0) {
+        lease = wp_arena_lease(&view->arena, result, WP_LEASE_OWN);
+    }
     slot->argument.block = slot->result.block = 0;
     wp_slot_free(slot);
     if (argument != 0) wp_arena_free(&view->arena, argument);
@@ -143,17 +153,15 @@ static inline void wp_home_disarm(struct wp_view *view) {
 static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited, int64_t timeout_ns) {
     struct wp_seat *seat = wp_view_self(view)->seat;
     if (view->spin_ns > 0 && wp_may_spin(view)) {
-        int64_t end_ns = wp_os_now_ns() + view->spin_ns;
-        do {
-            for (int look = 0; look < 16; look++) {
-                if (wp_home_is_served(view, awaited)) {
-                    wp_spin_adapt(view, true);
-                    return WP_WAIT_WOKEN;
-                }
-                wp_cpu_relax();
+        int64_t begun_ns = wp_os_now_ns(), spun_ns = 0;
+        for (; spun_ns < view->spin_ns; spun_ns = wp_os_now_ns() - begun_ns) {
+            if (wp_home_is_served(view, awaited)) {
+                wp_spin_adapt(view, true, spun_ns);
+                return WP_WAIT_WOKEN;
             }
-        } while (wp_os_now_ns() < end_ns);
-        wp_spin_adapt(view, false);
+            wp_spin_pause(view, spun_ns);
+        }
+        wp_spin_adapt(view, false, 0);
     }
     wp_store_relaxed(&seat->awaited, awaited); // relaxed: published by the or below
     wp_and_acq_rel(&seat->parker, ~WP_PARKER_TOKEN); // sync parker.token (observe)

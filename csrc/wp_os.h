@@ -4,7 +4,7 @@
 //
 // Linux has everything; elsewhere, and with WP_OS_PORTABLE, waiting is polling
 // with back-off and needs nothing but a clock. Functions return 0 or an errno.
-// With WP_MODEL the explorer supplies wp_os_now_ns, _wait, _poll_wait, _wake and
+// With WP_MODEL the explorer supplies wp_os_now_ns, _yield, _wait, _poll_wait, _wake and
 // _eventfd_signal.
 //
 // SPDX-License-Identifier: BSD-3-Clause
@@ -12,6 +12,7 @@
 #define WP_OS_H
 
 #include <errno.h>
+#include <sched.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -48,6 +49,9 @@ static inline void wp_os_sleep_ns(int64_t ns) {
     struct timespec span = {.tv_sec = (time_t)(ns / WP_NS_PER_SECOND), .tv_nsec = (long)(ns % WP_NS_PER_SECOND)};
     nanosleep(&span, NULL); // an early return is a spurious wake, which every caller allows
 }
+
+// Let other runnable processes have this CPU.
+static inline void wp_os_yield(void) { sched_yield(); }
 
 // The polling side looks after 2, 4, 8 … µs, at most every millisecond: a
 // thousand looks a second is the price of a system without futexes.

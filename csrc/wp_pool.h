@@ -19,8 +19,8 @@ static inline void wp_seat_take(struct wp_view *view, uint32_t seat, uint32_t pi
     struct wp_seat *s = view->places[seat].seat;
     // relaxed: only the parent writes it.
     uint64_t life = wp_load_relaxed(&s->life);
-    // sync seat.life (publish): the new incarnation.
-    wp_store_release(&s->life, wp_life_of(pid, wp_life_incarnation(life), WP_LIFE_TAKEN));
+    // relaxed: as above.
+    wp_store_relaxed(&s->life, wp_life_of(pid, wp_life_incarnation(life), WP_LIFE_TAKEN));
 }
 
 // The incarnation a process about to be started for this seat will be.
@@ -28,8 +28,8 @@ static inline uint32_t wp_seat_next_incarnation(struct wp_view *view, uint32_t s
     struct wp_seat *s = view->places[seat].seat;
     uint64_t life = wp_load_relaxed(&s->life); // relaxed: only the parent writes it
     uint32_t incarnation = (wp_life_incarnation(life) + 1) & 0xffffff;
-    // sync seat.life (publish): the seat stays empty until wp_seat_take.
-    wp_store_release(&s->life, wp_life_of(0, incarnation, WP_LIFE_EMPTY));
+    // relaxed: as above; the seat stays empty until wp_seat_take.
+    wp_store_relaxed(&s->life, wp_life_of(0, incarnation, WP_LIFE_EMPTY));
     wp_store_relaxed(&s->stop, WP_STOP_NO); // relaxed: nobody sits there
     return incarnation;
 }

@@ -101,8 +101,8 @@ static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat
     struct wp_place *place = &view->places[seat];
     // relaxed: only the parent writes it; ordered for others by the wake.
     uint64_t life = wp_load_relaxed(&place->seat->life);
-    // sync seat.life (publish): the seat is empty.
-    wp_store_release(&place->seat->life, wp_life_of(0, wp_life_incarnation(life), WP_LIFE_EMPTY));
+    // relaxed: as above.
+    wp_store_relaxed(&place->seat->life, wp_life_of(0, wp_life_incarnation(life), WP_LIFE_EMPTY));
     wp_idle_clear(view->idle->idle, seat);
     wp_idle_clear(view->idle->searching, seat);
     wp_idle_clear(view->idle->watcher, seat);
@@ -118,7 +118,8 @@ static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat
     if (wp_reclaim_begin(&reclaim, &view->arena.spans, &view->arena.leases, seat)) {
         for (uint32_t i = 0; i < view->slot_count; i++) {
             struct wp_slot *slot = &view->slots[i];
-            // sync slot.done (observe): blocks of finished tasks are kept until harvested.
+            // sync slot.free (observe): a free slot's block, if its home still ends its
+            // life, is named by a lease; leases are read after this.
             if (wp_state_phase(wp_load_acquire(&slot->state)) == WP_PHASE_FREE) continue;
             wp_reclaim_keep(&reclaim, slot->argument.block);
             wp_reclaim_keep(&reclaim, slot->result.block);

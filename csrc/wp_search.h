@@ -180,21 +180,19 @@ static inline enum wp_next wp_next_wait(struct wp_view *view, uint32_t *index, i
     enum wp_next next;
     wp_search_begin(view);
     for (;;) {
-        int64_t end_ns = wp_os_now_ns() + view->spin_ns;
-        for (bool spun = false;; spun = true) {
+        int64_t begun_ns = wp_os_now_ns();
+        for (int64_t spun_ns = 0;;) {
             next = wp_next_now(view, index);
             if (next != WP_NEXT_NOTHING) {
-                if (spun) wp_spin_adapt(view, true);
+                if (spun_ns > 0) wp_spin_adapt(view, true, spun_ns);
                 wp_search_end(view);
                 return next;
             }
-            if (!wp_may_spin(view)) break;
-            if (wp_os_now_ns() >= end_ns) {
-                wp_spin_adapt(view, false);
-                break;
-            }
-            wp_cpu_relax();
+            spun_ns = wp_os_now_ns() - begun_ns;
+            if (spun_ns >= view->spin_ns) break;
+            wp_spin_pause(view, spun_ns);
         }
+        wp_spin_adapt(view, false, 0);
         if (!wp_park_arm(view, WP_PARKER_FUTEX)) continue;
         enum wp_wait slept = wp_park_sleep(view, timeout_ns);
         wp_park_disarm(view);

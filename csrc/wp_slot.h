@@ -254,8 +254,8 @@ static inline bool wp_slot_is_done(struct wp_slot *slot, uint64_t *state) {
 static inline void wp_slot_free(struct wp_slot *slot) {
     // relaxed: a DONE slot is its home's.
     uint64_t state = wp_load_relaxed(&slot->state);
-    // sync slot.free (publish): a stale hint's claim that reads this finds no task;
-    // the home's own program order does the rest.
+    // sync slot.free (publish): a recoverer that sees the slot free sees the lease
+    // that took over its block.
     wp_store_release(&slot->state,
                      wp_state(WP_PHASE_FREE, WP_OUTCOME_NONE, WP_NO_SEAT, 0, wp_state_generation(state)));
 }

@@ -111,6 +111,7 @@ struct wp_view {
     uint32_t looked[WP_MAILBOXES + 2]; // last index taken: mailboxes, orphans, completions
     int64_t spin_ns;  // how long this seat looks before it parks, adapted
     int64_t spin_max_ns;
+    bool spin_hot; // the last wait was short: the other side runs on another CPU
 };
 
 // What the head says before the arena's own numbers.

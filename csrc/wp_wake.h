@@ -36,6 +36,7 @@ static inline bool wp_unpark(struct wp_view *view, uint32_t seat) {
     if (old & WP_PARKER_FUTEX && !view->polls) wp_os_wake(&place->seat->parker);
     if (old & WP_PARKER_EVENTFD) wp_os_eventfd_signal(place->eventfd);
     wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_WAKES, 1);
+    view->spin_hot = false;
     return true;
 }
 
@@ -197,10 +198,21 @@ static inline bool wp_may_spin(struct wp_view *view) {
     return busy + before < view->cpus;
 }
 
+// Look again soon: at full speed while the answer comes as fast as from another CPU,
+// else by letting others run. Who waits for a process that the kernel has put on this
+// very CPU, as it does with one that was just woken, would keep it from answering; and
+// with no CPU to spare, a searcher that waits its turn spares others the waking of it.
+#define WP_SPIN_HOT_NS INT64_C(2500) // a round trip between two CPUs, task included
+static inline void wp_spin_pause(struct wp_view *view, int64_t spun_ns) {
+    if (view->spin_hot && spun_ns < WP_SPIN_HOT_NS && wp_may_spin(view)) wp_cpu_relax();
+    else wp_os_yield();
+}
+
 // Spinning was worth it, or it was not: never above its maximum, hardly anything
 // when the gaps are long.
 #define WP_SPIN_MIN_NS INT64_C(4000)
-static inline void wp_spin_adapt(struct wp_view *view, bool found) {
+static inline void wp_spin_adapt(struct wp_view *view, bool found, int64_t spun_ns) {
+    view->spin_hot = found && spun_ns < WP_SPIN_HOT_NS;
     if (view->spin_max_ns == 0) return;
     view->spin_ns = found ? view->spin_ns * 2 : view->spin_ns / 2;
     if (view->spin_ns > view->spin_max_ns) view->spin_ns = view->spin_max_ns;

@@ -22,14 +22,19 @@ from workpool.errors import ArenaFull, ForkedPool, PoolClosed, WorkpoolError
 cdef extern from *:
     int __builtin_ctzll(uint64_t) nogil
 
+cdef enum:
+    PENDING = 0
+    OBJECT = 5
+    TAGGED = 0x80
+
 # How a payload is applied to its function (struct wp_slot, `call`).
 CALL_ONE = 0      # fn(payload)
 CALL_MANY = 1     # fn(*payload)
 CALL_KEYWORDS = 2  # fn(*payload[0], **payload[1])
 CALL_CHUNK = 3    # [fn(item) for item in payload]
 CALL_STARCHUNK = 4  # [fn(*item) for item in payload]
-CALL_OBJECT = 5   # payload[0](*payload[1], **payload[2])
-CALL_TAGGED = 0x80  # flag: payload is (key, meta, payload)
+CALL_OBJECT = OBJECT  # payload[0](*payload[1], **payload[2])
+CALL_TAGGED = TAGGED  # flag: payload is (key, meta, payload)
 
 # What Seat.next() answers instead of an index.
 NEXT_NOTHING = -1
@@ -56,9 +61,6 @@ STATISTICS = (
     "submitted", "released", "run", "run_ns", "steals", "steals_lost", "hints_stale", "parks", "wakes", "spins_used",
 )
 assert len(STATISTICS) == _c.WP_STAT_COUNT
-
-cdef enum:
-    PENDING = 0
 
 
 cdef int64_t _ns(object timeout) except? -2:
@@ -529,10 +531,6 @@ cdef class Seat:
         _c.wp_park_disarm(&self.view)
         _c.wp_search_end(&self.view)
 
-    def call(self, uint32_t index):
-        """How the payload is applied: one of the ``CALL_`` constants."""
-        return self.view.slots[index].call
-
     def attempt(self, uint32_t index):
         """Which claim of the task this is, from 1 on."""
         return _c.wp_state_attempt(_c.wp_load_relaxed(&self.view.slots[index].state))
@@ -541,7 +539,13 @@ cdef class Seat:
         """The handle of the task in a slot."""
         return <uint64_t>index | <uint64_t>_c.wp_state_generation(self._state(index)) << 32
 
-    def function_id(self, uint32_t index):
+    def open(self, uint32_t index):
+        """A claimed task: its function's id (-1: in the payload), its ``CALL_`` constant, its payload."""
+        cdef _c.wp_slot *slot = &self.view.slots[index]
+        function_id = -1 if slot.call & ~<uint8_t>TAGGED == OBJECT else self.function_id(index)
+        return function_id, slot.call, self._decode(slot, &slot.argument)
+
+    cpdef uint64_t function_id(self, uint32_t index) except? 0:
         """The id of the task's function; 0 for the entrypoint."""
         cdef uint8_t *block
         cdef uint64_t function_id
@@ -561,10 +565,6 @@ cdef class Seat:
         if _c.wp_arena_block_bytes(&self.view.arena, self.view.slots[index].function) < size + 16:
             raise ValueError("corrupt function: something wrote over the pool's shared memory")
         return PyBytes_FromStringAndSize(<char *>block + 16, size)
-
-    def load(self, uint32_t index):
-        """The task's payload."""
-        return self._decode(&self.view.slots[index], &self.view.slots[index].argument)
 
     def enter(self, uint32_t index, double pre_seconds=0.0):
         """User code comes next: from here on the task is not run twice unasked."""
@@ -659,7 +659,7 @@ def sizes(int seats, int parent_slots, int worker_slots, uint64_t arena_bytes):
     return _c.wp_view_bytes(&s), _c.wp_arena_memory_bytes(arena_bytes)
 
 
-def format(control, int seats, int parent_slots, int worker_slots, uint64_t arena_bytes, int cpus, bint polls):
+def lay_out(control, int seats, int parent_slots, int worker_slots, uint64_t arena_bytes, int cpus, bint polls):
     """Lay out a fresh, zeroed control segment."""
     cdef _c.wp_shape s = _c.wp_shape(seats, parent_slots, worker_slots, arena_bytes)
     cdef unsigned char[::1] view = control

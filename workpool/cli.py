@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -206,6 +207,9 @@ def run(options: argparse.Namespace) -> int:
                 work.write()
                 sink.close()
             except KeyboardInterrupt:
+                # Whatever this thread does from here on, the next one ends the process,
+                # and the workers see their parent go.
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
                 interrupted = True
                 progress.say("interrupted; running tasks end first, a second Ctrl-C stops them")
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -221,9 +225,9 @@ def run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except KeyboardInterrupt:
-        if interrupted:
-            os._exit(EXIT_INTERRUPTED)  # the workers see their parent go
-        raise
+        # While the pool starts, or ends: at the end of the interpreter it would wait again.
+        print("workpool: interrupted", file=sys.stderr, flush=True)
+        os._exit(EXIT_INTERRUPTED)
     if interrupted:
         return EXIT_INTERRUPTED
     if work.failed:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from workpool._core import Seat
+if TYPE_CHECKING:
+    from workpool._core import Seat
 
 # (slot index, key, meta) of the coroutine task of this context; a plain task is in
 # WorkerClient._running, which costs less to set.
@@ -46,7 +47,6 @@ class WorkerClient:
         self.state = SimpleNamespace()
         self._seat = seat
         self._running: tuple[int, Any, Any] | None = None
-        self._partial: list[Any] | None = None  # results of the chunk that runs now
 
     @property
     def task(self) -> TaskInfo | None:

@@ -11,7 +11,9 @@ import os
 from pathlib import Path
 
 
-def usable_cpus(cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+def usable_cpus(
+    cgroup_root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> int:
     """CPUs that can run at once, at least 1.
 
     Raises:

@@ -14,12 +14,14 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from workpool.errors import EntrypointError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +36,7 @@ class Entrypoint(Generic[P, R]):
         if not callable(fn):
             raise EntrypointError(f"an entrypoint must be callable, not {type(fn).__name__}")
         functools.update_wrapper(self, fn)
+        self.__qualname__: str
         self._fn = fn
         self._hooks: dict[str, Callable[..., Any]] = {}
 
@@ -197,7 +200,11 @@ def _check_source(path: str, symbol: str, where: str) -> None:
         except (SyntaxError, ValueError) as error:
             raise EntrypointError(f"{where} cannot be compiled: {error}") from error
     # Bound by a condition, a star import or exec(): only running it could tell, so the worker will.
-    names = {node.id: node for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    names = {
+        node.id: node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
     for node in ast.walk(tree):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == symbol:
             return
@@ -205,7 +212,9 @@ def _check_source(path: str, symbol: str, where: str) -> None:
             for alias in node.names:
                 if alias.name == "*" or (alias.asname or alias.name.split(".")[0]) == symbol:
                     return
-    if symbol not in names and "__getattr__" not in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}:
+    if symbol not in names and "__getattr__" not in {
+        n.name for n in tree.body if isinstance(n, ast.FunctionDef)
+    }:
         raise EntrypointError(f"{where} has no {symbol!r}: define it, or name another with entrypoint_name=")
     for statement in tree.body:
         if (

@@ -56,7 +56,13 @@ class WorkerDied(WorkpoolError, BrokenExecutor):
     """
 
     def __init__(
-        self, worker_id: int, pid: int, exitcode: int, task_id: int | None = None, key: object = None, doing: str = ""
+        self,
+        worker_id: int,
+        pid: int,
+        exitcode: int,
+        task_id: int | None = None,
+        key: object = None,
+        doing: str = "",
     ) -> None:
         super().__init__(worker_id, pid, exitcode, task_id, key, doing)
         self.worker_id = worker_id
@@ -70,7 +76,8 @@ class WorkerDied(WorkpoolError, BrokenExecutor):
         which = "" if self.task_id is None else f" task {self.task_id}"
         if self.key is not None:
             which += f" (key {self.key!r})"
-        return f"worker {self.worker_id} (pid {self.pid}) {_how(self.exitcode)} while it {self.doing or 'ran'}{which}"
+        doing = self.doing or "ran"
+        return f"worker {self.worker_id} (pid {self.pid}) {_how(self.exitcode)} while it {doing}{which}"
 
 
 def _how(exitcode: int) -> str:
@@ -100,12 +107,12 @@ class ArenaFull(WorkpoolError, MemoryError):
     def __str__(self) -> str:
         if self.no_memory:
             return (
-                f"a payload of {self.asked:,} bytes does not fit: the system's shared memory (/dev/shm) is full; "
-                f"enlarge it, or free what else is kept there"
+                f"a payload of {self.asked:,} bytes does not fit: the system's shared memory "
+                f"(/dev/shm) is full; enlarge it, or free what else is kept there"
             )
         return (
-            f"a payload of {self.asked:,} bytes does not fit into the pool's {self.budget:,} bytes of shared memory; "
-            f"raise WorkerPool(memory=...), or gather results sooner"
+            f"a payload of {self.asked:,} bytes does not fit into the pool's {self.budget:,} bytes "
+            f"of shared memory; raise WorkerPool(memory=...), or gather results sooner"
         )
 
 

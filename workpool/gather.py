@@ -16,18 +16,19 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import os
 import select
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, Block, Seat
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from workpool.task import Task
 
 # A waiting main thread looks for signals this often: one that arrives between the last
@@ -148,8 +149,6 @@ class Gatherer:
         while self._to_notify:
             task = self._to_notify.popleft()
             if task.watched:
-                task.watched = False
-                self.watched -= 1
                 task._notify()
 
     def _refill(self) -> None:
@@ -189,7 +188,7 @@ class Gatherer:
                 if turn is None:
                     turn = threading.Lock()
                     turn.acquire()
-                    task._watch(lambda _, turn=turn: _release(turn))
+                    task._watch(_Releaser(turn))
                 self._follow(task, end, turn)
             if task.done():
                 return
@@ -264,7 +263,7 @@ class Gatherer:
         """Have a gather thread serve what is watched."""
         if self._thread is None:
             with self._starting:
-                if self._thread is None and not self._closed:
+                if not (self._thread or self._closed):
                     thread = threading.Thread(target=self._serve, name="workpool-gather", daemon=True)
                     thread.start()
                     self._thread = thread
@@ -352,8 +351,14 @@ def _set_done(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _release(lock: threading.Lock) -> None:
-    try:
-        lock.release()
-    except RuntimeError:
-        pass  # it was told to lead at the same moment
+class _Releaser:
+    """Wakes a follower when its task is done."""
+
+    def __init__(self, turn: threading.Lock) -> None:
+        self._turn = turn
+
+    def __call__(self, task: Task[Any]) -> None:
+        try:
+            self._turn.release()
+        except RuntimeError:
+            pass  # it was told to lead at the same moment

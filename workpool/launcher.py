@@ -15,12 +15,14 @@ import signal
 import subprocess
 import sys
 from multiprocessing import reduction
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from workpool.errors import WorkpoolError
 from workpool.worker import WorkerConfig, main_multiprocessing
+
+if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
 
 _BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv.pop(1)); from workpool.worker import main; main()"
 
@@ -106,8 +108,14 @@ class ExecLauncher:
     def launch(self, seat: int, incarnation: int) -> Process:
         report = _Report()
         try:
-            command = [*self._command, str(seat), str(incarnation), str(self._config_fd), str(report.write_fd)]
-            environment = {name: "1" for name in _THREAD_LIMITS} | dict(os.environ)
+            command = [
+                *self._command,
+                str(seat),
+                str(incarnation),
+                str(self._config_fd),
+                str(report.write_fd),
+            ]
+            environment = dict.fromkeys(_THREAD_LIMITS, "1") | dict(os.environ)
             # Duplicating a descriptor onto itself makes it survive exec in the child alone.
             keep = [*self._config.fds, self._config_fd, report.write_fd]
             actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in keep]
@@ -200,7 +208,9 @@ class _ContextChild:
         try:
             self.pidfd = os.pidfd_open(process.pid)
         except OSError as error:
-            raise WorkpoolError(f"worker process {process.pid} was gone before it could be watched") from error
+            raise WorkpoolError(
+                f"worker process {process.pid} was gone before it could be watched"
+            ) from error
 
     def reap(self) -> int:
         self._process.join()

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import collections
 import itertools
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workpool._core import OUTCOME_OK
-from workpool.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from workpool.task import Task
 
 R = TypeVar("R")
 
@@ -69,8 +73,8 @@ class Chunks:
         return chunk
 
 
-class MapIterator(Iterator[R], Generic[R]):
-    """The results of a map, in order of the items or as they come.
+class Mapping(Generic[R]):
+    """A map under way: a window of chunks in flight, and their results.
 
     Args:
         submit: Offers a chunk to the workers.
@@ -80,146 +84,107 @@ class MapIterator(Iterator[R], Generic[R]):
     """
 
     def __init__(
-        self, submit: Callable[[list[Any]], Task[list[R]]], chunks: Chunks, *, window: int, buffered: bool,
-        ordered: bool, timeout: float | None, attend: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        submit: Callable[[list[Any]], Task[list[R]]],
+        chunks: Chunks,
+        *,
+        window: int,
+        buffered: bool,
+    ) -> None:
         self._submit = submit
         self._chunks = chunks
         self._window = window
         self._buffered = buffered
-        self._ordered = ordered
-        self._attend = attend
-        self._end = None if timeout is None else time.monotonic() + timeout
-        self._chunk_items: dict[int, int] = {}
-        self._order: collections.deque[Task[list[R]]] = collections.deque()  # what next() takes from
         self._in_flight = 0  # chunks; with `buffered`, items not yet given out
-        self._ready: Iterator[R] = iter(())
-        self._error: BaseException | None = None
+        self._tasks: collections.deque[tuple[Task[list[R]], int]] = collections.deque()  # with their items
+        self._arrived: queue.SimpleQueue[tuple[Task[list[R]], int]] = queue.SimpleQueue()
         self._exhausted = self._closed = False
         self._pumping = threading.Lock()
         self._pump_again = False
-        self._arrived: collections.deque[Task[list[R]]] = collections.deque()
-        self._pump()
-        if not buffered:
-            attend()
+        self.pump()
 
-    # ---- submitting ------------------------------------------------------------------
-
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Keep the window full. From any thread, also from within itself."""
         self._pump_again = True
         while self._pump_again and self._pumping.acquire(False):
             try:
                 self._pump_again = False
                 while not self._exhausted and not self._closed and self._in_flight < self._window:
-                    chunk = self._chunks.take(self._window - self._in_flight if self._buffered else None)
-                    if not chunk:
-                        self._exhausted = True
-                        break
-                    self._in_flight += len(chunk) if self._buffered else 1
-                    task = self._submit(chunk)
-                    self._chunk_items[task.id] = len(chunk)
-                    self._order.append(task)
-                    if not task._watch(self._settled):
-                        self._settled(task)
+                    self._launch()
             finally:
                 self._pumping.release()
 
-    def _settled(self, task: Task[list[R]]) -> None:
-        if task.outcome_code == OUTCOME_OK:
-            self._chunks.learn(task.task_cost, self._chunk_items.get(task.id, 0))
-        if not self._ordered:
-            self._arrived.append(task)
-        if not self._buffered:
-            self._in_flight -= 1
-            self._pump()
+    def _launch(self) -> None:
+        chunk = self._chunks.take(self._window - self._in_flight if self._buffered else None)
+        if not chunk:
+            self._exhausted = True
+            return
+        items = len(chunk)
+        self._in_flight += items if self._buffered else 1
+        task = self._submit(chunk)
+        self._tasks.append((task, items))
 
-    # ---- taking ----------------------------------------------------------------------
+        def settled(task: Task[list[R]]) -> None:
+            if task.outcome_code == OUTCOME_OK:
+                self._chunks.learn(task.task_cost, items)
+            self._arrived.put((task, items))
+            if not self._buffered:
+                self._in_flight -= 1
+                self.pump()
 
-    def __iter__(self) -> MapIterator[R]:
-        return self
+        if not task._watch(settled):
+            settled(task)
 
-    def __next__(self) -> R:
-        for item in self._ready:
-            self._given()
-            return item
-        return self._next_chunk()
+    def results(self, ordered: bool, timeout: float | None) -> Iterator[R]:
+        """The results, in order of the items or as they come; dropping it cancels the rest."""
+        end = None if timeout is None else time.monotonic() + timeout
+        return self._results(ordered, end)
 
-    def _given(self) -> None:
-        if self._buffered:
-            self._in_flight -= 1
-            if not self._exhausted:
-                self._pump()
-
-    def _next_chunk(self) -> R:
-        while True:
-            if self._error is not None:
-                error, self._error = self._error, None
-                self.close()
-                try:
-                    raise error
-                finally:
-                    del error
-            if self._closed:
-                raise StopIteration
-            if self._buffered:
-                self._pump()
-            task = self._take()
-            if task is None:
-                if self._exhausted or self._closed:
-                    raise StopIteration
-                continue
-            try:
-                results = task.result(0)
-                self._ready = iter(results)
-            except BaseException as error:
-                # What the chunk's items before the failing one gave comes first.
-                self._error = error
-                self._ready = iter(task.partial or ())
-            for item in self._ready:
-                self._given()
-                return item
-
-    def _take(self) -> Task[list[R]] | None:
-        """The next chunk with an outcome; None when there is none left to wait for."""
-        left = None if self._end is None else max(0.0, self._end - time.monotonic())
-        if not self._order:
-            return None
+    def _results(self, ordered: bool, end: float | None) -> Iterator[R]:
         try:
-            if self._ordered:
-                self._order[0].exception(left)
-                task = self._order.popleft()
-            else:
-                task = self._first_arrived(left)
-        except TimeoutError:
-            self.close()
-            raise
-        except BaseException as error:
-            if not isinstance(error, Exception):  # interrupted: what was not taken can be taken later
-                raise
-            task = self._order.popleft()  # cancelled
-        self._chunk_items.pop(task.id, None)
-        return task
+            while True:
+                taken = self._take(ordered, end)
+                if taken is None:
+                    return
+                task, _ = taken
+                error = task.exception()
+                results = task.result() if error is None else task.partial or ()
+                if self._buffered:
+                    for result in results:
+                        yield result
+                        self._in_flight -= 1
+                        self.pump()
+                else:
+                    yield from results
+                if error is not None:
+                    # What the chunk's items before the failing one gave has come first.
+                    raise error
+        finally:
+            self._closed = True
+            for task, _ in self._tasks:
+                task.cancel()
+            self._tasks.clear()
 
-    def _first_arrived(self, timeout: float | None) -> Task[list[R]]:
+    def _take(self, ordered: bool, end: float | None) -> tuple[Task[list[R]], int] | None:
+        """The next chunk with an outcome; None when all were taken."""
+        if not self._tasks:
+            self.pump()
+            if not self._tasks:
+                return None
+        if ordered:
+            task = self._tasks[0][0]
+            if not task.done():
+                task._wait(None if end is None else max(0.0, end - time.monotonic()))
+            return self._tasks.popleft()
+        while self._arrived.empty():
+            self._wait_any(end)
+        taken = self._arrived.get()
+        self._tasks.remove(taken)
+        return taken
+
+    def _wait_any(self, end: float | None) -> None:
         from concurrent.futures import FIRST_COMPLETED, wait
 
-        if not self._arrived and not wait(list(self._order), timeout, FIRST_COMPLETED).done:
+        left = None if end is None else max(0.0, end - time.monotonic())
+        if not wait([task for task, _ in self._tasks], left, FIRST_COMPLETED).done:
             raise TimeoutError
-        while not self._arrived:
-            time.sleep(0)  # its watcher runs in another thread, this instant
-        task = self._arrived.popleft()
-        self._order.remove(task)
-        return task
-
-    def close(self) -> None:
-        """Cancel what no worker has begun, and end the iteration."""
-        self._closed = True
-        for task in self._order:
-            task.cancel()
-        self._order.clear()
-
-    def __del__(self) -> None:
-        # Dropped before it was asked for anything, a map still runs, as in the standard library.
-        if self._order and self._buffered:
-            self.close()

@@ -13,13 +13,15 @@ import itertools
 import pickle
 import traceback
 import weakref
-from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workpool import _codec
 from workpool._core import OUTCOME_DIED, Block, Seat, TaskCore
 from workpool.errors import RemoteError, RemoteTraceback, WorkerDied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAIN = b"__main__"
 
@@ -81,6 +83,7 @@ def pack_exception(error: BaseException, partial: list[Any] | None = None) -> by
     """An exception for its journey: as itself if it survives pickling, with its traceback's text.
 
     Args:
+        error: What a task raised.
         partial: Results of a chunk's items before the one that raised.
     """
     text = "".join(traceback.format_exception(error))
@@ -113,7 +116,9 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
     """The exception of a task that ended with an error, or with its worker's death."""
     if outcome == OUTCOME_DIED:
         seat, pid, status, entered = payload
-        return WorkerDied(seat, pid, status, task.id, task.key, "ran" if entered else "unpickled the arguments of")
+        return WorkerDied(
+            seat, pid, status, task.id, task.key, "ran" if entered else "unpickled the arguments of"
+        )
     data, text, before = pickle.loads(payload)
     if before is not None:
         task.partial = pickle.loads(before)

@@ -6,24 +6,25 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from inspect import iscoroutinefunction
-from multiprocessing.context import BaseContext
-from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, TypeVar, Unpack
 
 from workpool import _core
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
-from workpool.mapping import Chunks, MapIterator
+from workpool.mapping import Chunks, Mapping
 from workpool.runtime import Runtime, abandon
 from workpool.statistics import PoolStatistics, snapshot
 from workpool.task import Task
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator
+    from multiprocessing.context import BaseContext
+    from types import ModuleType, TracebackType
+
     from workpool._core import Block
     from workpool.supervisor import Worker
 
@@ -93,7 +94,9 @@ class WorkerPool(Executor, Generic[A, R]):
         if start_method is not None and mp_context is not None:
             raise ValueError("give start_method or mp_context, not both")
         if start_method not in (None, "exec", "spawn", "forkserver", "fork"):
-            raise ValueError(f"start_method must be 'exec', 'spawn', 'forkserver' or 'fork', not {start_method!r}")
+            raise ValueError(
+                f"start_method must be 'exec', 'spawn', 'forkserver' or 'fork', not {start_method!r}"
+            )
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = _worker_count(max_workers)
@@ -123,9 +126,7 @@ class WorkerPool(Executor, Generic[A, R]):
 
     # ---- tasks -----------------------------------------------------------------------
 
-    def add_task(
-        self, arg: A, *, key: Any = None, meta: Any = None, retries: int = 0
-    ) -> Task[R]:
+    def add_task(self, arg: A, *, key: Any = None, meta: Any = None, retries: int = 0) -> Task[R]:
         """Run the entrypoint on ``arg`` in a worker.
 
         Args:
@@ -143,7 +144,7 @@ class WorkerPool(Executor, Generic[A, R]):
         self._start(task, None, _core.CALL_ONE, arg, key, meta, retries)
         return task
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:  # type: ignore[override]
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
         """Run ``fn(*args, **kwargs)`` in a worker.
 
         Functions, builtins and classes are sent to a worker once, not with each task.
@@ -155,18 +156,25 @@ class WorkerPool(Executor, Generic[A, R]):
         return self._submit(fn, args, kwargs, None, None, 0)
 
     def _submit(
-        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], key: Any, meta: Any, retries: int
+        self,
+        fn: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        key: Any,
+        meta: Any,
+        retries: int,
     ) -> Task[T]:
         task: Task[T] = Task(self._seat)
         last, block = self._last
         if fn is not last:
             block = self._find(fn, task)
+        payload: Any
         if block is None:
             call, payload = _core.CALL_OBJECT, (fn, args, kwargs)
         elif kwargs:
-            call, payload = _core.CALL_KEYWORDS, (args, kwargs)  # type: ignore[assignment]
+            call, payload = _core.CALL_KEYWORDS, (args, kwargs)
         else:
-            call, payload = _core.CALL_MANY, args  # type: ignore[assignment]
+            call, payload = _core.CALL_MANY, args
         self._start(task, block, call, payload, key, meta, retries)
         return task
 
@@ -216,7 +224,7 @@ class WorkerPool(Executor, Generic[A, R]):
         """
         return OptionsView(self, options)
 
-    def map(  # type: ignore[override]
+    def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
         chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
     ) -> Iterator[T]:  # fmt: skip
@@ -226,6 +234,8 @@ class WorkerPool(Executor, Generic[A, R]):
         unless ``buffersize`` bounds both.
 
         Args:
+            fn: Called in the workers; with several iterables, with an item of each.
+            *iterables: As for the builtin ``map``.
             timeout: Seconds from this call after which taking a result raises ``TimeoutError``.
             chunksize: Items per task; by default the pool follows their measured cost.
             buffersize: Items that may be unfinished or not yet taken.
@@ -236,11 +246,15 @@ class WorkerPool(Executor, Generic[A, R]):
         """
         return self._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, {})
 
-    def starmap(self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None) -> list[T]:
+    def starmap(
+        self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
         """``[fn(*args) for args in iterable]``, as ``multiprocessing.Pool.starmap``."""
         return list(self._map(fn, (map(tuple, iterable),), True, None, chunksize, None, True, {}))
 
-    def imap(self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None) -> Iterator[T]:
+    def imap(
+        self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None
+    ) -> Iterator[T]:
         """``map`` of one iterable, as ``multiprocessing.Pool.imap``."""
         return self.map(fn, iterable, chunksize=chunksize)
 
@@ -272,19 +286,24 @@ class WorkerPool(Executor, Generic[A, R]):
         def submit(chunk: list[Any]) -> Task[Any]:
             task: Task[Any] = Task(self._seat)
             block = self._find(fn, task)
+            payload: Any
             if block is None:
                 payload, how = (_apply_chunk, (fn, chunk, star), {}), _core.CALL_OBJECT
             else:
-                payload, how = chunk, call  # type: ignore[assignment]
+                payload, how = chunk, call
             self._start_accepted(task, block, how, payload, key, meta, retries)
             return task
 
         workers = self._max_workers
-        return MapIterator(
-            submit, Chunks(items, chunksize, workers), window=buffersize or 2 * workers + 1,
-            buffered=buffersize is not None, ordered=ordered, timeout=timeout,
-            attend=self._gatherer.attend_in_thread,
-        )  # fmt: skip
+        mapping: Mapping[T] = Mapping(
+            submit,
+            Chunks(items, chunksize, workers),
+            window=buffersize or 2 * workers + 1,
+            buffered=buffersize is not None,
+        )
+        if buffersize is None:
+            self._gatherer.attend_in_thread()  # it goes on whether results are taken or not
+        return mapping.results(ordered, timeout)
 
     # ---- the pool --------------------------------------------------------------------
 
@@ -294,7 +313,9 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._tasks_per_worker == 0 or self._runtime.launches_at_once:
             wanted = self._max_workers
         else:
-            wanted = max(1, min(self._max_workers, int(-(-self._gatherer.unfinished // self._tasks_per_worker))))
+            wanted = max(
+                1, min(self._max_workers, int(-(-self._gatherer.unfinished // self._tasks_per_worker)))
+            )
         supervisor.want(wanted)
         wanted = supervisor.wanted
         self._grow_at = _NEVER if wanted >= self._max_workers else int(wanted * self._tasks_per_worker)

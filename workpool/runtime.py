@@ -11,18 +11,21 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from multiprocessing.context import BaseContext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from workpool import _core, launcher, payload
-from workpool.entrypoints import EntrypointSpec
 from workpool.errors import WorkpoolError
 from workpool.gather import Gatherer
 from workpool.segments import Segments
 from workpool.supervisor import Supervisor
 from workpool.task import Task
 from workpool.worker import WorkerConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.context import BaseContext
+
+    from workpool.entrypoints import EntrypointSpec
 
 
 class Runtime:

@@ -38,7 +38,7 @@ class Segments:
         try:
             if _core.reserve(_fd(self.control), control_bytes) == errno.ENOSPC:
                 raise ArenaFull(control_bytes, True, self.arena_bytes)
-            _core.format(self.control.buf, *shape, cpus, polls)
+            _core.lay_out(self.control.buf, *shape, cpus, polls)
             self.arena = _create(arena_mapping)
         except BaseException:
             self.control.close()

@@ -48,7 +48,9 @@ class PoolStatistics:
     workers: tuple[WorkerStatistics, ...]
 
 
-def snapshot(gatherer: Gatherer, supervisor: Supervisor, segment_bytes: int, arena_bytes: int) -> PoolStatistics:
+def snapshot(
+    gatherer: Gatherer, supervisor: Supervisor, segment_bytes: int, arena_bytes: int
+) -> PoolStatistics:
     """Take a snapshot."""
     seat = gatherer.seat
     free, _, ready, claimed, running, _ = seat.phases()
@@ -62,10 +64,15 @@ def snapshot(gatherer: Gatherer, supervisor: Supervisor, segment_bytes: int, are
         its = counters(worker.id)
         workers.append(
             WorkerStatistics(
-                id=worker.id, pid=worker.pid, state=worker.state, tasks_run=its["run"],
-                busy_seconds=its["run_ns"] / 1e9, steals=its["steals"], steals_lost=its["steals_lost"],
+                id=worker.id,
+                pid=worker.pid,
+                state=worker.state,
+                tasks_run=its["run"],
+                busy_seconds=its["run_ns"] / 1e9,
+                steals=its["steals"],
+                steals_lost=its["steals_lost"],
                 parks=its["parks"],
-            )  # fmt: skip
+            )
         )
     backlog = gatherer.unfinished - seat.outstanding
     return PoolStatistics(

@@ -15,15 +15,16 @@ import select
 import threading
 import time
 import warnings
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workpool import _core
-from workpool._core import Seat
 from workpool.errors import WorkerDied
 from workpool.worker import EXIT_START
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from workpool._core import Seat
     from workpool.launcher import Launcher, Process
 
 _log = logging.getLogger("workpool.supervisor")
@@ -31,7 +32,6 @@ _log = logging.getLogger("workpool.supervisor")
 # So many workers in a row that die before their start hook has run break the pool: the
 # next would too.
 _START_DEATHS = 5
-
 
 
 class Worker:

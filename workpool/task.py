@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, TaskCore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from workpool.gather import Gatherer
     from workpool.supervisor import Worker
 
@@ -31,7 +32,7 @@ _CLAIMED, _RUNNING = 3, 4  # enum wp_phase
 _FUTURE_STATES = {OUTCOME_OK: "FINISHED", OUTCOME_CANCELLED: "CANCELLED_AND_NOTIFIED"}
 
 
-class Task(TaskCore, Future, Generic[R]):  # type: ignore[misc]
+class Task(TaskCore, Future[R], Generic[R]):
     """A task on its way: wait for it, await it, or be called back.
 
     Attributes:
@@ -70,39 +71,40 @@ class Task(TaskCore, Future, Generic[R]):  # type: ignore[misc]
     def _watch(self, watcher: Callable[[Any], object]) -> bool:
         """Have ``watcher(task)`` called once, at the outcome; False: it is there already."""
         with _registry:
+            # Before the look: who settles the task sets the outcome, then looks at this.
+            self.watched = True
             if self.done():
                 return False
             if self.watchers is None:
                 self.watchers = []
-            self.watchers.append(watcher)
-            if not self.watched:
-                self.watched = True
                 self._gatherer.watched += 1
+            self.watchers.append(watcher)
         return True
 
     def _notify(self) -> None:
-        """Tell whoever watches; called by the gatherer, once, after the outcome is set."""
+        """Tell whoever watches; called by the gatherer after the outcome is set."""
         with _registry:
             watchers, self.watchers = self.watchers, None
+            if watchers is not None:
+                self._gatherer.watched -= 1
         for watcher in watchers or ():
             _call(watcher, self)
 
     # What concurrent.futures.wait and as_completed reach into.
 
     @property
-    def _state(self) -> str:
+    def _state(self) -> str:  # type: ignore[override]
         code = self.outcome_code
         if code:
             return _FUTURE_STATES.get(code, "FINISHED")
         return "RUNNING" if self.running() else "PENDING"
 
     @property
-    def _condition(self) -> threading.Condition:
-        extras = self._extras()
-        return extras.condition
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        return self._extras().condition
 
     @property
-    def _waiters(self) -> list[Any]:
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
         return self._extras().waiters
 
     def _extras(self) -> _Extras:

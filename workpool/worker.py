@@ -15,7 +15,6 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from itertools import starmap
 from types import CoroutineType
@@ -28,6 +27,7 @@ from workpool.errors import ArenaFull, EntrypointError, RemoteError
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable, Coroutine
 
 # The worker could not start: its start hook raised, or its entrypoint cannot be loaded.
 EXIT_START = 70
@@ -35,7 +35,10 @@ EXIT_START = 70
 # Functions a worker keeps; one that was dropped is read again from the arena.
 _KEPT_FUNCTIONS = 1024
 
-_INLINE_FN = _core.CALL_OBJECT
+# The hot path looks these up once a task: as names of this module.
+CALL_ONE, CALL_MANY, CALL_OBJECT = _core.CALL_ONE, _core.CALL_MANY, _core.CALL_OBJECT
+CALL_CHUNK, CALL_STARCHUNK = _core.CALL_CHUNK, _core.CALL_STARCHUNK
+OUTCOME_OK = _core.OUTCOME_OK
 
 
 @dataclass(frozen=True)
@@ -73,12 +76,18 @@ def main() -> None:
     sys.exit(code)
 
 
-def main_multiprocessing(config: WorkerConfig, handles: Any, seat: int, incarnation: int, report_fd: int) -> None:
+def main_multiprocessing(
+    config: WorkerConfig, handles: Any, seat: int, incarnation: int, report_fd: int
+) -> None:
     """Entry of a worker started through a multiprocessing context.
 
     Args:
+        config: What every worker is told; with ``handles``, its descriptors are replaced.
         handles: What brings the descriptors into this process, in the order of
             ``WorkerConfig.fds`` with ``report_fd`` last; None if it inherited them.
+        seat: Which seat it is for.
+        incarnation: How many processes sat there before it, and itself.
+        report_fd: Where to say why it cannot start.
     """
     if handles is not None:
         *fds, report_fd = [handle.detach() for handle in handles]
@@ -124,7 +133,8 @@ class _Worker:
         self.eventfd = config.eventfds[seat.index]
         self.concurrency = config.concurrency
         self.work = config.work
-        self.functions: dict[int, tuple[Callable[..., Any], bool]] = {}
+        # By id: the function and whether it is async. -1 stands for one in the payload.
+        self.functions: dict[int, tuple[Callable[..., Any], bool]] = {-1: (_identity, False)}
         self.pre_task: Callable[[Any], Any] | None = None
         self.exit_hook: Callable[[], Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -201,44 +211,45 @@ class _Worker:
         """Run a claimed task to its end; or return its coroutine, not yet entered."""
         seat = self.seat
         client = self.client
+        client._running = (index, None, None)
         try:
-            number = seat.function_id(index)
-            known = self.functions.get(number) or self._load_function(index, number)
-            call = seat.call(index)
-            arg = seat.load(index)
+            number, call, arg = seat.open(index)
+            function, is_coroutine = self.functions.get(number) or self._load_function(index, number)
             if call & _core.CALL_TAGGED:
                 key, meta, arg = arg
                 client._running = (index, key, meta)
-            else:
-                client._running = (index, None, None)
+                call &= ~_core.CALL_TAGGED
         except BaseException as error:
             client._running = None
             self._finish_error(index, error)
             return None
-        function, is_coroutine = known
-        call &= ~_core.CALL_TAGGED
-        if is_coroutine or (call == _INLINE_FN and _is_coroutine_call(arg)):
+        if is_coroutine or (call == CALL_OBJECT and _is_coroutine_call(arg)):
             return self._as_coroutine(index, function, call, arg, client._running, entry=number == 0)
+        partial: list[Any] | None = None
         try:
-            if self.pre_task is not None and number == 0:
+            if number == 0 and self.pre_task is not None:
                 begun = time.perf_counter()
-                coroutine = self.pre_task(arg)
-                if type(coroutine) is CoroutineType:
-                    return self._as_coroutine(index, function, call, arg, client._running, entry=True, pre=coroutine)
+                pre = self.pre_task(arg)
+                if type(pre) is CoroutineType:
+                    return self._as_coroutine(
+                        index, function, call, arg, client._running, entry=True, pre=pre
+                    )
                 seat.enter(index, time.perf_counter() - begun)
             else:
                 seat.enter(index)
-            if call == _core.CALL_CHUNK or call == _core.CALL_STARCHUNK:
-                result = client._partial = []
-                result.extend(map(function, arg) if call == _core.CALL_CHUNK else starmap(function, arg))
-                client._partial = None
+            if call == CALL_MANY:
+                result = function(*arg)
+            elif call == CALL_ONE:
+                result = function(arg)
+            elif call in (CALL_CHUNK, CALL_STARCHUNK):
+                result = partial = []
+                partial.extend(map(function, arg) if call == CALL_CHUNK else starmap(function, arg))
             else:
                 result = _apply(function, call, arg)
             if type(result) is CoroutineType:  # a plain function that returned one
-                return self._as_coroutine(index, _identity, 0, result, client._running, entered=True)
+                return self._as_coroutine(index, _identity, CALL_ONE, result, client._running, entered=True)
         except BaseException as error:
-            self._finish_error(index, error, client._partial)
-            client._partial = None
+            self._finish_error(index, error, partial)
         else:
             self._finish(index, result)
         client._running = None
@@ -246,19 +257,21 @@ class _Worker:
 
     def _load_function(self, index: int, number: int) -> tuple[Callable[..., Any], bool]:
         if number == 0:
-            raise EntrypointError("this pool has no entrypoint: use submit() or map(), or give WorkerPool one")
+            raise EntrypointError(
+                "this pool has no entrypoint: use submit() or map(), or give WorkerPool one"
+            )
         from inspect import iscoroutinefunction
 
         function = pickle.loads(self.seat.function_bytes(index))
         known = function, iscoroutinefunction(function)
         if len(self.functions) >= _KEPT_FUNCTIONS:
-            del self.functions[next(number for number in self.functions if number)]
+            del self.functions[next(number for number in self.functions if number > 0)]
         self.functions[number] = known
         return known
 
     def _finish(self, index: int, result: Any) -> None:
         try:
-            self.seat.finish(index, _core.OUTCOME_OK, result)
+            self.seat.finish(index, OUTCOME_OK, result)
         except ArenaFull as error:
             self._finish_error(index, error)
         except BaseException as error:
@@ -303,10 +316,10 @@ class _Worker:
                 await pre
             if not entered:
                 self.seat.enter(index, time.perf_counter() - begun if entry else 0.0)
-            if call in (_core.CALL_CHUNK, _core.CALL_STARCHUNK):
+            if call in (CALL_CHUNK, CALL_STARCHUNK):
                 result = partial = []
                 for item in arg:
-                    partial.append(await (function(item) if call == _core.CALL_CHUNK else function(*item)))
+                    partial.append(await (function(item) if call == CALL_CHUNK else function(*item)))
             else:
                 result = _apply(function, call, arg)
                 if type(result) is CoroutineType:
@@ -323,10 +336,14 @@ class _Worker:
         loop = asyncio.get_running_loop()
         stir = asyncio.Event()  # something happened: a task ended, or we were woken
 
+        def ended(task: asyncio.Task[None]) -> None:
+            self.inflight.discard(task)
+            stir.set()
+
         def launch(coroutine: Coroutine[Any, Any, Any]) -> None:
             task = loop.create_task(coroutine)
             self.inflight.add(task)
-            task.add_done_callback(lambda task: (self.inflight.discard(task), stir.set()))
+            task.add_done_callback(ended)
 
         def woken() -> None:
             try:
@@ -365,13 +382,14 @@ def _identity(value: Any) -> Any:
 
 
 def _apply(function: Callable[..., Any], call: int, arg: Any) -> Any:
-    if call == _core.CALL_MANY:
+    if call == CALL_MANY:
         return function(*arg)
-    if call == _core.CALL_ONE:
+    if call == CALL_ONE:
         return function(arg)
-    if call == _core.CALL_KEYWORDS:
-        return function(*arg[0], **arg[1])
-    function, args, keywords = arg
+    if call == CALL_OBJECT:
+        function, args, keywords = arg
+    else:
+        args, keywords = arg
     return function(*args, **keywords)
 
 
