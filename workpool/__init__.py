@@ -8,8 +8,8 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -35,6 +35,8 @@ _HOMES = {
 __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from workpool.client import WorkerClient as WorkerClient
     from workpool.client import current_client as current_client
     from workpool.cpus import usable_cpus as usable_cpus

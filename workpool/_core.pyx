@@ -15,8 +15,6 @@ from libc.string cimport memcpy
 
 from workpool cimport _c, _codec
 
-from concurrent.futures import CancelledError
-
 from workpool.errors import ArenaFull, ForkedPool, PoolClosed, WorkpoolError
 
 cdef extern from *:
@@ -73,6 +71,12 @@ cdef int64_t _ns(object timeout) except? -2:
     return <int64_t>(seconds * 1e9) if seconds < 9e9 else -1
 
 
+cdef object _cancelled_error():
+    from concurrent.futures import CancelledError  # not for every worker: it brings logging
+
+    return CancelledError()
+
+
 cdef class TaskCore:
     """What a task is to the core: where it is, and its outcome once it has one."""
 
@@ -123,7 +127,7 @@ cdef class TaskCore:
         if self.outcome == _c.WP_OUTCOME_OK:
             return self.value
         if self.outcome == _c.WP_OUTCOME_CANCELLED:
-            raise CancelledError()
+            raise _cancelled_error()
         raise self.value
 
     def exception(self, timeout=None):
@@ -131,7 +135,7 @@ cdef class TaskCore:
         if self.outcome == PENDING:
             self._wait(timeout)
         if self.outcome == _c.WP_OUTCOME_CANCELLED:
-            raise CancelledError()
+            raise _cancelled_error()
         return None if self.outcome == _c.WP_OUTCOME_OK else self.value
 
     def settle(self, int outcome, value):

@@ -6,11 +6,12 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from workpool._core import Seat
 
 # (slot index, key, meta) of the coroutine task of this context; a plain task is in
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 _in_context: ContextVar[tuple[int, Any, Any] | None] = ContextVar("workpool_task", default=None)
 
 
-@dataclass(frozen=True)
 class TaskInfo:
     """The task that runs now.
 
@@ -28,10 +28,14 @@ class TaskInfo:
         attempt: 1, or more when a worker died before.
     """
 
-    id: int
-    key: Any
-    meta: Any
-    attempt: int
+    def __init__(self, id: int, key: Any, meta: Any, attempt: int) -> None:  # noqa: A002
+        self.id = id
+        self.key = key
+        self.meta = meta
+        self.attempt = attempt
+
+    def __repr__(self) -> str:
+        return f"TaskInfo(id={self.id}, key={self.key!r}, meta={self.meta!r}, attempt={self.attempt})"
 
 
 class WorkerClient:

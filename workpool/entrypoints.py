@@ -11,22 +11,19 @@ import ast
 import functools
 import importlib
 import importlib.util
-import inspect
 import os
 import sys
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from workpool.errors import EntrypointError
+from workpool.loading import MISSING, EntrypointSpec, check_callable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-HOOKS = ("on_worker_start", "on_worker_exit", "pre_task")
 
 
 class Entrypoint(Generic[P, R]):
@@ -38,7 +35,7 @@ class Entrypoint(Generic[P, R]):
         functools.update_wrapper(self, fn)
         self.__qualname__: str
         self._fn = fn
-        self._hooks: dict[str, Callable[..., Any]] = {}
+        self._workpool_hooks: dict[str, Callable[..., Any]] = {}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._fn(*args, **kwargs)
@@ -47,7 +44,7 @@ class Entrypoint(Generic[P, R]):
         module = sys.modules.get(self.__module__)
         if self.__module__ != "__main__" and getattr(module, self.__qualname__, None) is self:
             return self.__qualname__  # by name, as functions are
-        return _rebuild, (self._fn, self._hooks)
+        return _rebuild, (self._fn, self._workpool_hooks)
 
     @property
     def on_worker_start(self) -> Any:
@@ -56,7 +53,7 @@ class Entrypoint(Generic[P, R]):
 
     @on_worker_start.setter
     def on_worker_start(self, fn: Callable[..., Any]) -> None:
-        self._hooks["on_worker_start"] = fn
+        self._workpool_hooks["on_worker_start"] = fn
 
     @property
     def on_worker_exit(self) -> Any:
@@ -65,7 +62,7 @@ class Entrypoint(Generic[P, R]):
 
     @on_worker_exit.setter
     def on_worker_exit(self, fn: Callable[..., Any]) -> None:
-        self._hooks["on_worker_exit"] = fn
+        self._workpool_hooks["on_worker_exit"] = fn
 
     @property
     def pre_task(self) -> Any:
@@ -74,12 +71,12 @@ class Entrypoint(Generic[P, R]):
 
     @pre_task.setter
     def pre_task(self, fn: Callable[..., Any]) -> None:
-        self._hooks["pre_task"] = fn
+        self._workpool_hooks["pre_task"] = fn
 
 
 def _rebuild(fn: Callable[..., Any], hooks: dict[str, Callable[..., Any]]) -> Entrypoint[Any, Any]:
     made = Entrypoint(fn)
-    made._hooks.update(hooks)
+    made._workpool_hooks.update(hooks)
     return made
 
 
@@ -91,7 +88,7 @@ class _HookSetter:
         self._name = name
 
     def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        self._owner._hooks[self._name] = fn
+        self._owner._workpool_hooks[self._name] = fn
         return fn
 
 
@@ -113,22 +110,6 @@ def entrypoint(fn: Callable[P, R]) -> Entrypoint[P, R]:
     return Entrypoint(fn)
 
 
-@dataclass(frozen=True)
-class EntrypointSpec:
-    """Where a worker finds its entrypoint: ``kind`` is "none", "callable", "module" or "file"."""
-
-    kind: str
-    target: Any = None
-    symbol: str = "worker_entrypoint"
-
-    @property
-    def label(self) -> str:
-        """How it is named in process titles and messages."""
-        if self.kind == "callable":
-            return getattr(self.target, "__qualname__", type(self.target).__name__)
-        return f"{self.target}:{self.symbol}" if self.target else "none"
-
-
 def find(entrypoint: object, symbol: str) -> EntrypointSpec:
     """Describe an entrypoint, and make sure that it exists, without importing it.
 
@@ -138,7 +119,7 @@ def find(entrypoint: object, symbol: str) -> EntrypointSpec:
     if entrypoint is None:
         return EntrypointSpec("none")
     if isinstance(entrypoint, ModuleType):
-        _check_callable(getattr(entrypoint, symbol, _MISSING), symbol, f"module {entrypoint.__name__!r}")
+        check_callable(getattr(entrypoint, symbol, MISSING), symbol, f"module {entrypoint.__name__!r}")
         path = getattr(entrypoint, "__file__", None)
         if importlib.util.find_spec(entrypoint.__name__) is None and path:
             return EntrypointSpec("file", os.path.abspath(path), symbol)
@@ -158,16 +139,6 @@ def find(entrypoint: object, symbol: str) -> EntrypointSpec:
     )
 
 
-_MISSING = object()
-
-
-def _check_callable(value: object, symbol: str, where: str) -> None:
-    if value is _MISSING:
-        raise EntrypointError(f"{where} has no {symbol!r}: define it, or name another with entrypoint_name=")
-    if not callable(value):
-        raise EntrypointError(f"{symbol!r} in {where} is not callable but {type(value).__name__}")
-
-
 def _find_file(path: str, symbol: str) -> EntrypointSpec:
     where = os.path.abspath(path)
     if not os.path.isfile(where):
@@ -179,7 +150,7 @@ def _find_file(path: str, symbol: str) -> EntrypointSpec:
 def _find_module(name: str, symbol: str) -> EntrypointSpec:
     loaded = sys.modules.get(name)
     if loaded is not None and name != "__main__":
-        _check_callable(getattr(loaded, symbol, _MISSING), symbol, f"module {name!r}")
+        check_callable(getattr(loaded, symbol, MISSING), symbol, f"module {name!r}")
         return EntrypointSpec("module", name, symbol)
     try:
         spec = importlib.util.find_spec(name)
@@ -223,68 +194,3 @@ def _check_source(path: str, symbol: str, where: str) -> None:
             and any(isinstance(target, ast.Name) and target.id == symbol for target in statement.targets)
         ):
             raise EntrypointError(f"{symbol!r} in {where} is not callable but {statement.value.value!r}")
-
-
-@dataclass
-class Loaded:
-    """An entrypoint in its worker: the function, whether it takes the client, and its hooks."""
-
-    function: Callable[..., Any] | None
-    takes_client: bool
-    hooks: dict[str, Callable[..., Any]]
-
-
-def load(spec: EntrypointSpec) -> Loaded:
-    """Import or rebuild the entrypoint; called in the worker."""
-    module: ModuleType | None = None
-    if spec.kind == "none":
-        return Loaded(None, False, {})
-    if spec.kind == "callable":
-        function = spec.target
-    else:
-        module = _import_file(spec.target) if spec.kind == "file" else importlib.import_module(spec.target)
-        function = getattr(module, spec.symbol, _MISSING)
-        _check_callable(function, spec.symbol, f"{spec.kind} {spec.target!r}")
-    hooks: dict[str, Callable[..., Any]] = {}
-    own = function._hooks if isinstance(function, Entrypoint) else {}
-    for name in HOOKS:
-        hook = own.get(name) if isinstance(function, Entrypoint) else getattr(function, name, None)
-        if hook is None and module is not None:
-            hook = getattr(module, name, None)
-        if hook is not None:
-            _check_callable(hook, name, f"{spec.kind} {spec.label!r}")
-            hooks[name] = hook
-    return Loaded(function, takes_client(function, 1), hooks)
-
-
-def _import_file(path: str) -> ModuleType:
-    """Import a file under its own stem, so that what it defines can be pickled by name."""
-    folder, base = os.path.split(path)
-    name = os.path.splitext(base)[0]
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == path:
-        return loaded
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise EntrypointError(f"cannot import {path}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def takes_client(function: Callable[..., Any], before: int) -> bool:
-    """Whether ``function`` wants the client after ``before`` positional arguments.
-
-    It does if that parameter has no default, or is called ``client``.
-    """
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):  # a builtin without a signature
-        return False
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if len(positional) <= before:
-        return False
-    return positional[before].default is inspect.Parameter.empty or positional[before].name == "client"

@@ -5,8 +5,11 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
-import signal
-from concurrent.futures import BrokenExecutor
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from workpool.death import WorkerDied as WorkerDied
 
 __all__ = [
     "ArenaFull",
@@ -43,52 +46,6 @@ class QueueFull(WorkpoolError, RuntimeError):
 
 class TaskTimeout(WorkpoolError, TimeoutError):
     """The task ran longer than its own ``timeout``."""
-
-
-class WorkerDied(WorkpoolError, BrokenExecutor):
-    """The worker died while it ran this task. The pool goes on.
-
-    Attributes:
-        worker_id: The worker's seat.
-        pid: Its process.
-        exitcode: Its exit code, or minus the signal's number, as in ``subprocess``.
-        task_id, key: Which task it was.
-    """
-
-    def __init__(
-        self,
-        worker_id: int,
-        pid: int,
-        exitcode: int,
-        task_id: int | None = None,
-        key: object = None,
-        doing: str = "",
-    ) -> None:
-        super().__init__(worker_id, pid, exitcode, task_id, key, doing)
-        self.worker_id = worker_id
-        self.pid = pid
-        self.exitcode = exitcode
-        self.task_id = task_id
-        self.key = key
-        self.doing = doing
-
-    def __str__(self) -> str:
-        which = "" if self.task_id is None else f" task {self.task_id}"
-        if self.key is not None:
-            which += f" (key {self.key!r})"
-        doing = self.doing or "ran"
-        return f"worker {self.worker_id} (pid {self.pid}) {_how(self.exitcode)} while it {doing}{which}"
-
-
-def _how(exitcode: int) -> str:
-    """How a process ended, in words."""
-    if exitcode >= 0:
-        return f"exited with code {exitcode}"
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = f"signal {-exitcode}"
-    return f"was killed by {name}"
 
 
 class ArenaFull(WorkpoolError, MemoryError):
@@ -144,3 +101,12 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.text}"""'
+
+
+def __getattr__(name: str) -> Any:
+    # It is a concurrent.futures error, and importing that costs a worker 6 ms it has no use for.
+    if name == "WorkerDied":
+        from workpool.death import WorkerDied
+
+        return WorkerDied
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

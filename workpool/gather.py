@@ -263,7 +263,8 @@ class Gatherer:
         """Have a gather thread serve what is watched."""
         if self._thread is None:
             with self._starting:
-                if not (self._thread or self._closed):
+                started = self._thread is not None  # by another thread, meanwhile
+                if not started and not self._closed:
                     thread = threading.Thread(target=self._serve, name="workpool-gather", daemon=True)
                     thread.start()
                     self._thread = thread

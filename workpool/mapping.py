@@ -167,10 +167,14 @@ class Mapping(Generic[R]):
 
     def _take(self, ordered: bool, end: float | None) -> tuple[Task[list[R]], int] | None:
         """The next chunk with an outcome; None when all were taken."""
-        if not self._tasks:
-            self.pump()
-            if not self._tasks:
+        while not self._tasks:
+            if self._exhausted:
+                if self._tasks:
+                    break  # offered just before the items ended
                 return None
+            with self._pumping:  # another thread may be about to offer more
+                if not self._tasks and not self._exhausted:
+                    self._launch()
         if ordered:
             task = self._tasks[0][0]
             if not task.done():

@@ -11,19 +11,21 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import traceback
+import sys
 import weakref
 from types import BuiltinFunctionType, FunctionType
-from typing import TYPE_CHECKING, Any
 
 from workpool import _codec
 from workpool._core import OUTCOME_DIED, Block, Seat, TaskCore
-from workpool.errors import RemoteError, RemoteTraceback, WorkerDied
+from workpool.errors import RemoteError, RemoteTraceback
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
-_MAIN = b"__main__"
+# No worker has the parent's main module: under its own name, or as a spawned child knows it.
+_MAIN, _MP_MAIN = b"__main__", b"__mp_main__"
 
 
 def dumps(value: object) -> bytes:
@@ -32,12 +34,15 @@ def dumps(value: object) -> bytes:
         data = pickle.dumps(value, protocol=5)
     except Exception:  # whatever a __reduce__ raises: cloudpickle says what is really wrong
         return _by_value(value)
-    return _by_value(value) if _MAIN in data else data
+    return _by_value(value) if _MAIN in data or _MP_MAIN in data else data
 
 
 def _by_value(value: object) -> bytes:
     import cloudpickle  # 15 ms to import: only where plain pickle does not do
 
+    main = sys.modules.get("__mp_main__")
+    if main is not None:
+        cloudpickle.register_pickle_by_value(main)
     return bytes(cloudpickle.dumps(value, protocol=5))
 
 
@@ -86,6 +91,8 @@ def pack_exception(error: BaseException, partial: list[Any] | None = None) -> by
         error: What a task raised.
         partial: Results of a chunk's items before the one that raised.
     """
+    import traceback  # with linecache and tokenize: only for those that need it
+
     text = "".join(traceback.format_exception(error))
     try:
         data = dumps(error)
@@ -115,6 +122,8 @@ def _qualified(kind: type) -> str:
 def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
     """The exception of a task that ended with an error, or with its worker's death."""
     if outcome == OUTCOME_DIED:
+        from workpool.death import WorkerDied
+
         seat, pid, status, entered = payload
         return WorkerDied(
             seat, pid, status, task.id, task.key, "ran" if entered else "unpickled the arguments of"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.context import BaseContext
 
-    from workpool.entrypoints import EntrypointSpec
+    from workpool.loading import EntrypointSpec
 
 
 class Runtime:

@@ -18,7 +18,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from workpool import _core
-from workpool.errors import WorkerDied
+from workpool.death import WorkerDied
 from workpool.worker import EXIT_START
 
 if TYPE_CHECKING:

@@ -15,19 +15,21 @@ import pickle
 import signal
 import sys
 import time
-from dataclasses import dataclass, replace
 from itertools import starmap
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
 
 from workpool import _core, payload
 from workpool.client import WorkerClient, _in_context, set_current
-from workpool.entrypoints import EntrypointSpec, load
 from workpool.errors import ArenaFull, EntrypointError, RemoteError
+from workpool.loading import is_coroutine_function, load, takes_client
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from workpool.loading import EntrypointSpec
 
 # The worker could not start: its start hook raised, or its entrypoint cannot be loaded.
 EXIT_START = 70
@@ -41,20 +43,39 @@ CALL_CHUNK, CALL_STARCHUNK = _core.CALL_CHUNK, _core.CALL_STARCHUNK
 OUTCOME_OK = _core.OUTCOME_OK
 
 
-@dataclass(frozen=True)
 class WorkerConfig:
-    """What every worker of a pool is told; descriptors are those of the new process."""
+    """What every worker of a pool is told.
 
-    control_fd: int
-    arena_fd: int
-    control_bytes: int
-    arena_bytes: int
-    parent_pidfd: int
-    eventfds: tuple[int, ...]
-    sys_path: tuple[str, ...]
-    spin: float
-    concurrency: int
-    work: bytes  # pickled (EntrypointSpec, initializer, initargs): needs sys_path first
+    Attributes:
+        control_fd, arena_fd, parent_pidfd, eventfds: Descriptors, as they are numbered
+            in the worker.
+        work: Pickled ``(EntrypointSpec, initializer, initargs)``: needs ``sys_path`` first.
+    """
+
+    def __init__(
+        self,
+        *,
+        control_fd: int,
+        arena_fd: int,
+        control_bytes: int,
+        arena_bytes: int,
+        parent_pidfd: int,
+        eventfds: tuple[int, ...],
+        sys_path: tuple[str, ...],
+        spin: float,
+        concurrency: int,
+        work: bytes,
+    ) -> None:
+        self.control_fd = control_fd
+        self.arena_fd = arena_fd
+        self.control_bytes = control_bytes
+        self.arena_bytes = arena_bytes
+        self.parent_pidfd = parent_pidfd
+        self.eventfds = eventfds
+        self.sys_path = sys_path
+        self.spin = spin
+        self.concurrency = concurrency
+        self.work = work
 
     @property
     def fds(self) -> list[int]:
@@ -63,7 +84,8 @@ class WorkerConfig:
 
     def with_fds(self, fds: list[int]) -> WorkerConfig:
         """The same with other descriptors, in the order of ``fds``."""
-        return replace(self, control_fd=fds[0], arena_fd=fds[1], parent_pidfd=fds[2], eventfds=tuple(fds[3:]))
+        told = vars(self) | {"control_fd": fds[0], "arena_fd": fds[1], "parent_pidfd": fds[2]}
+        return WorkerConfig(**told | {"eventfds": tuple(fds[3:])})
 
 
 def main() -> None:
@@ -149,15 +171,12 @@ class _Worker:
         set_current(self.client)
         loaded = load(spec)
         if loaded.function is not None:
-            from inspect import iscoroutinefunction
-
             function, client = loaded.function, self.client
-            coroutine = iscoroutinefunction(getattr(function, "_fn", function))
+            coroutine = is_coroutine_function(function)
             if loaded.takes_client:
                 self.functions[0] = (lambda arg: function(arg, client)), coroutine
             else:
                 self.functions[0] = function, coroutine
-        from workpool.entrypoints import takes_client
 
         def bind(name: str, before: int) -> Callable[..., Any] | None:
             hook = loaded.hooks.get(name)
@@ -223,7 +242,7 @@ class _Worker:
             client._running = None
             self._finish_error(index, error)
             return None
-        if is_coroutine or (call == CALL_OBJECT and _is_coroutine_call(arg)):
+        if is_coroutine or (call == CALL_OBJECT and is_coroutine_function(arg[0])):
             return self._as_coroutine(index, function, call, arg, client._running, entry=number == 0)
         partial: list[Any] | None = None
         try:
@@ -260,10 +279,8 @@ class _Worker:
             raise EntrypointError(
                 "this pool has no entrypoint: use submit() or map(), or give WorkerPool one"
             )
-        from inspect import iscoroutinefunction
-
         function = pickle.loads(self.seat.function_bytes(index))
-        known = function, iscoroutinefunction(function)
+        known = function, is_coroutine_function(function)
         if len(self.functions) >= _KEPT_FUNCTIONS:
             del self.functions[next(number for number in self.functions if number > 0)]
         self.functions[number] = known
@@ -391,9 +408,3 @@ def _apply(function: Callable[..., Any], call: int, arg: Any) -> Any:
     else:
         args, keywords = arg
     return function(*args, **keywords)
-
-
-def _is_coroutine_call(arg: Any) -> bool:
-    from inspect import iscoroutinefunction
-
-    return iscoroutinefunction(arg[0])

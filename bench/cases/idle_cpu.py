@@ -1,0 +1,29 @@
+"""CPU time of the parent, 2 workers and the pool's helpers together, over 5 s with nothing to do.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+import time
+
+from bench.cases import Figure, Sample
+from bench.processes import CpuMeter
+from bench.rivals import Rival
+from bench.tasks import identity
+
+RIVALS = ("workpool", "futures-fork", "multiprocessing", "loky")
+FIGURES = {"CPU in 5 s": Figure("ms")}
+
+IDLE_SECONDS = 5.0
+
+
+def sample(rival: Rival, scale: float) -> Sample:
+    seconds = max(IDLE_SECONDS * scale, 1.0)
+    with rival.open(2) as pool:
+        pool.settle()
+        meter = CpuMeter()
+        # Idle after work is the common idle: what a pool spins before it parks is in the figure.
+        pool.burst(identity, range(200))
+        meter.start()
+        time.sleep(seconds)
+        used_ns = meter.stop()
+    return {"CPU in 5 s": used_ns / 1e6 * IDLE_SECONDS / seconds}
