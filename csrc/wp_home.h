@@ -57,6 +57,11 @@ static inline wp_handle wp_home_reserve(struct wp_view *view) {
     return handle;
 }
 
+// Say which task submits this one.
+static inline void wp_home_set_parent(struct wp_view *view, wp_handle handle, wp_handle parent) {
+    wp_store_relaxed(&view->slots[wp_handle_index(handle)].parent, parent); // relaxed: published by READY
+}
+
 // Give a slot back: unused (RESERVED) or harvested (DONE), and end its blocks.
 //
 // The parent, which no recovery ever touches, ends the blocks first: while the slot

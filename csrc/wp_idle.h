@@ -19,6 +19,8 @@
 //   idle       the seat is about to sleep or sleeps: work may be sent to it
 //   searching  the seat looks for work: nobody else needs to be woken
 //   watcher    the one seat that parks with a deadline (strong tasks)
+//   watched    somebody waits for all work to end: who goes idle tells the parent;
+//              the parent alone writes it
 //   launched   how many workers there are; the parent alone writes it
 struct wp_idle {
     wp_atomic64 idle[WP_SEAT_WORDS];
@@ -27,7 +29,8 @@ struct wp_idle {
     uint8_t pad1[WP_CACHE_LINE - 8 * WP_SEAT_WORDS];
     wp_atomic64 watcher[WP_SEAT_WORDS];
     wp_atomic32 launched;
-    uint8_t pad2[WP_CACHE_LINE - 8 * WP_SEAT_WORDS - 4];
+    wp_atomic32 watched;
+    uint8_t pad2[WP_CACHE_LINE - 8 * WP_SEAT_WORDS - 8];
 };
 
 _Static_assert(sizeof(struct wp_idle) == 3 * WP_CACHE_LINE, "segment layout: bump WP_LAYOUT_VERSION");

@@ -1,6 +1,6 @@
 // wp_pool.h — the door: all that Cython sees.
 //
-// Layer 6. It adds nothing to the layers below but their order: a parent formats a
+// Layer 7. It adds nothing to the layers below but their order: a parent formats a
 // segment and opens seat 0, a worker opens its own; both are homes, workers search,
 // the parent recovers.
 //
@@ -8,9 +8,8 @@
 #ifndef WP_POOL_H
 #define WP_POOL_H
 
-#include "wp_home.h"
+#include "wp_help.h"
 #include "wp_recover.h"
-#include "wp_search.h"
 
 // Give the seat to a new process.
 //
@@ -37,6 +36,22 @@ static inline uint32_t wp_seat_next_incarnation(struct wp_view *view, uint32_t s
 // How many workers were launched and are not known to be dead.
 static inline void wp_seats_launched(struct wp_view *view, uint32_t workers) {
     wp_store_relaxed(&view->idle->launched, workers); // relaxed: a heuristic's input
+}
+
+// Have, or no longer have, workers that go idle tell the parent.
+static inline void wp_idle_watch(struct wp_view *view, bool on) {
+    wp_store_relaxed(&view->idle->watched, on); // relaxed: published by the fence
+    wp_fence_seq_cst();                         // sync wake.completion (observe): F2
+}
+
+// Is a task unfinished, whoever submitted it? A look at every slot.
+static inline bool wp_is_busy(struct wp_view *view) {
+    for (uint32_t i = 0; i < view->slot_count; i++) {
+        // relaxed: a snapshot; the caller looks again when a worker went idle.
+        enum wp_phase phase = wp_state_phase(wp_load_relaxed(&view->slots[i].state));
+        if (phase >= WP_PHASE_RESERVED && phase <= WP_PHASE_RUNNING) return true;
+    }
+    return false;
 }
 
 // Ask a seat to end.
@@ -74,6 +89,14 @@ static inline void wp_count_phases(struct wp_view *view, uint32_t counts[WP_PHAS
         enum wp_phase phase = wp_state_phase(wp_load_relaxed(&view->slots[i].state));
         if (phase <= WP_PHASE_DONE) counts[phase]++;
     }
+}
+
+// A task that had run another in its place goes on.
+static inline void wp_resume(struct wp_view *view, uint32_t index, int64_t since_ns) {
+    struct wp_seat *seat = wp_view_self(view)->seat;
+    // relaxed: a look for others, both.
+    wp_store_relaxed(&seat->since_ns, (uint64_t)since_ns);
+    wp_store_relaxed(&seat->current, wp_handle_of(index, 0));
 }
 
 // User code is about to be entered with the task in `index`.

@@ -80,6 +80,29 @@ static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_
         wp_recover_completion(view, index);
 }
 
+// Cancel what a fallen task had submitted: only the dead process could have waited for
+// it. Children of tasks that ended before go on: nobody was to wait for those.
+//
+// Caller:   the recoverer, in the place of the dead home. `fallen` has the generation
+//           of each slot whose task was in the dead seat's hands, else 0.
+static inline void wp_recover_child(struct wp_view *view, uint32_t index, const uint32_t *fallen,
+                                    struct wp_recovered *out) {
+    struct wp_slot *slot = &view->slots[index];
+    // sync slot.ready (observe): the parent read below is this use's, or the CAS fails.
+    uint64_t state = wp_load_acquire(&slot->state);
+    enum wp_phase phase = wp_state_phase(state);
+    if (phase != WP_PHASE_READY && phase != WP_PHASE_CLAIMED && phase != WP_PHASE_RUNNING) return;
+    wp_handle parent = wp_load_relaxed(&slot->parent); // relaxed: ordered by the state
+    uint32_t above = wp_handle_index(parent);
+    if (parent == WP_NO_HANDLE || above >= view->slot_count) return;
+    if (fallen[above] == 0 || fallen[above] != wp_handle_generation(parent)) return;
+    wp_store_relaxed(&slot->cancel, 1); // relaxed: a flag; who runs it may look
+    if (phase == WP_PHASE_READY && wp_slot_cancel(slot, wp_handle_of(index, wp_state_generation(state)))) {
+        wp_recover_completion(view, index);
+        out->cancelled++;
+    }
+}
+
 // Wake everybody: a wake-up may have died with its sender after the token was left.
 static inline void wp_wake_all(struct wp_view *view) {
     for (uint32_t seat = 0; seat < view->seats; seat++) {
@@ -112,7 +135,19 @@ static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat
     wp_and_acq_rel(&place->seat->parker, 0);
     wp_deque_discard(&place->deque);
 
-    for (uint32_t i = 0; i < view->slot_count; i++) wp_recover_slot(view, i, seat, &death, &out);
+    uint32_t *fallen = calloc(view->slot_count, sizeof *fallen);
+    for (uint32_t i = 0; i < view->slot_count; i++) {
+        // relaxed: a task in the dead seat's hands has no other writer.
+        uint64_t state = wp_load_relaxed(&view->slots[i].state);
+        enum wp_phase phase = wp_state_phase(state);
+        if (fallen != NULL && (phase == WP_PHASE_CLAIMED || phase == WP_PHASE_RUNNING) && wp_state_owner(state) == seat)
+            fallen[i] = wp_state_generation(state);
+        wp_recover_slot(view, i, seat, &death, &out);
+    }
+    if (fallen != NULL) // without memory for the list they run for nobody: that harms nobody
+        for (uint32_t i = place->first_slot; i < place->first_slot + place->slots; i++)
+            wp_recover_child(view, i, fallen, &out);
+    free(fallen);
 
     struct wp_reclaim reclaim;
     if (wp_reclaim_begin(&reclaim, &view->arena.spans, &view->arena.leases, seat)) {

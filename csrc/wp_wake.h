@@ -66,11 +66,11 @@ static inline void wp_place_hint(struct wp_view *view, uint32_t index, uint32_t 
 static inline void wp_notify(struct wp_view *view, uint32_t target, enum wp_strength strength) {
     if (strength != WP_STRENGTH_NONE) {
         wp_fence_seq_cst(); // sync wake.work (publish): F1
-        if (wp_idle_has(view->idle->idle, target)) {
-            wp_unpark(view, target);
-            return;
-        }
-        if (strength != WP_STRENGTH_LIGHT) return;
+        // Armed but not idle is a seat that waits inside a task: it looks at its
+        // mailboxes too, but may be far from done.
+        // sync parker.armed (observe)
+        if (wp_load_acquire(&view->places[target].seat->parker) & WP_PARKER_ARMED) wp_unpark(view, target);
+        if (strength != WP_STRENGTH_LIGHT || wp_idle_has(view->idle->idle, target)) return;
     }
     wp_wake_one(view);
 }
@@ -138,7 +138,11 @@ static inline bool wp_park_arm(struct wp_view *view, uint32_t how) {
     wp_idle_set(view->idle->idle, view->self);
     wp_idle_clear(view->idle->searching, view->self);
     wp_fence_seq_cst(); // sync wake.work (observe): F2. sync wake.completion (observe)
-    if (!wp_seat_has_work(view)) return true;
+    if (!wp_seat_has_work(view)) {
+        // relaxed: ordered by the fence; who sets it looks at all slots after its own.
+        if (wp_load_relaxed(&view->idle->watched)) wp_notify_home(view, WP_PARENT_SEAT, WP_NO_HANDLE);
+        return true;
+    }
     wp_idle_set(view->idle->searching, view->self);
     wp_idle_clear(view->idle->idle, view->self);
     wp_and_acq_rel(&seat->parker, ~(WP_PARKER_TOKEN | how)); // sync parker.token (observe)

@@ -6,6 +6,7 @@
 # The GIL serialises a home's threads; only wait() and next() let it go.
 #
 # SPDX-License-Identifier: BSD-3-Clause
+cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
@@ -55,6 +56,7 @@ OUTCOME_CANCELLED = 3
 OUTCOME_DIED = 4
 
 MAX_SEATS = _c.WP_MAX_SEATS
+NO_HANDLE = <uint64_t>_c.WP_NO_HANDLE
 STATISTICS = (
     "submitted", "released", "run", "run_ns", "steals", "steals_lost", "hints_stale", "parks", "wakes", "spins_used",
 )
@@ -175,6 +177,9 @@ cdef class TaskCore:
         return self.pre_us / 1e6 if self.start_ns and self.end_ns else None
 
 
+# no_gc_clear: the collector must not take the seat, nor the seat's mapping, from an
+# object that needs it to die; their cycles run through plain Python objects.
+@cython.no_gc_clear
 cdef class Block:
     """A block of the arena that lives as long as this object."""
 
@@ -186,6 +191,7 @@ cdef class Block:
             _c.wp_arena_free(&self.seat.view.arena, self.offset)
 
 
+@cython.no_gc_clear
 cdef class Seat:
     """One process's place in a pool: a home for tasks it submits; a worker's, if it is one.
 
@@ -209,6 +215,7 @@ cdef class Seat:
     cdef uint32_t first
     cdef readonly Py_ssize_t outstanding
     cdef readonly int index
+    cdef public uint64_t parent  # the task that submits now, for those it starts; or WP_NO_HANDLE
     cdef object unpack
     cdef public object gatherer
 
@@ -231,6 +238,7 @@ cdef class Seat:
         if self.tasks == NULL:
             raise MemoryError()
         self.unpack = None
+        self.parent = _c.WP_NO_HANDLE
         self.usable = True
         _c.wp_home_begin(&self.view)
 
@@ -338,6 +346,8 @@ cdef class Seat:
         if function is not None:
             slot.function = function.offset
             task.function = function
+        if self.parent != _c.WP_NO_HANDLE:
+            _c.wp_home_set_parent(&self.view, handle, self.parent)
         slot.call = <uint8_t>call
         slot.attempt_limit = <uint8_t>attempts
         slot.submit_ns = _c.wp_os_now_ns()
@@ -522,6 +532,35 @@ cdef class Seat:
                 next = _c.wp_next_wait(&self.view, &index, timeout_ns)
         return <int>index if next == _c.WP_NEXT_TASK else -<int>next
 
+    def mark(self):
+        """Where the own deque ends: what is pushed from now on lies above."""
+        return _c.wp_help_mark(&self.view)
+
+    def help(self, TaskCore task, uint64_t ancestor, int64_t mark, timeout):
+        """Claim a task to run while this seat waits for ``task``, or with None for any completion.
+
+        Returns:
+            An index; ``NEXT_HARVEST`` when it is settled, ``NEXT_NOTHING`` when the time
+            is up, ``NEXT_SIGNAL``.
+        """
+        cdef uint32_t index = 0
+        cdef _c.wp_handle handle = _c.WP_NO_HANDLE
+        cdef int64_t timeout_ns = _ns(timeout)
+        cdef _c.wp_next next
+        if task is not None:
+            handle = task.handle
+        with nogil:
+            next = _c.wp_help_wait(&self.view, handle, ancestor, mark, &index, timeout_ns)
+        return <int>index if next == _c.WP_NEXT_TASK else -<int>next
+
+    def trim(self, int64_t mark):
+        """Drop void hints from the own deque, down to ``mark``."""
+        _c.wp_help_trim(&self.view, mark)
+
+    def resume(self, uint32_t index):
+        """The task in ``index`` goes on, after one that was run in its place."""
+        _c.wp_resume(&self.view, index, self.view.slots[index].start_ns)
+
     def park_eventfd(self):
         """Announce sleep in an event loop; False: there is something to do first."""
         _c.wp_search_begin(&self.view)
@@ -598,6 +637,15 @@ cdef class Seat:
     def launched(self, uint32_t workers):
         """How many workers there are now."""
         _c.wp_seats_launched(&self.view, workers)
+
+    def watch_idle(self, bint on):
+        """Have workers that go idle tell this home, or no longer."""
+        if self.usable:
+            _c.wp_idle_watch(&self.view, on)
+
+    def is_busy(self):
+        """Whether any task of any home is unfinished, a look at every slot."""
+        return self.usable and _c.wp_is_busy(&self.view)
 
     def stop(self, uint32_t seat, int how):
         """Ask a worker to end: ``STOP_DRAINED`` or ``STOP_NOW``."""

@@ -10,13 +10,16 @@ from types import SimpleNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from workpool._core import Seat
+    from workpool.nested import Submitter
+    from workpool.runner import Runner
+    from workpool.task import Task
 
 # (slot index, key, meta) of the coroutine task of this context; a plain task is in
-# WorkerClient._running, which costs less to set.
-_in_context: ContextVar[tuple[int, Any, Any] | None] = ContextVar("workpool_task", default=None)
+# WorkerClient.running, which costs less to set.
+in_context: ContextVar[tuple[int, Any, Any] | None] = ContextVar("workpool_task", default=None)
 
 
 class TaskInfo:
@@ -46,20 +49,52 @@ class WorkerClient:
         state: A namespace of the worker's own, for caches and connections.
     """
 
-    def __init__(self, seat: Seat) -> None:
-        self.worker_id = seat.index
+    def __init__(self, runner: Runner) -> None:
+        self.worker_id = runner.seat.index
         self.state = SimpleNamespace()
-        self._seat = seat
-        self._running: tuple[int, Any, Any] | None = None
+        self._runner = runner
+        self._seat = runner.seat
+        self._submitter: Submitter | None = None
+        self.running: tuple[int, Any, Any] | None = None
 
     @property
     def task(self) -> TaskInfo | None:
         """The task that runs now; None in hooks."""
-        running = _in_context.get() or self._running
+        running = in_context.get() or self.running
         if running is None:
             return None
         index, key, meta = running
         return TaskInfo(self._seat.task_handle(index), key, meta, self._seat.attempt(index))
+
+    def add_task(self, arg: Any, *, key: Any = None, meta: Any = None, retries: int = 0) -> Task[Any]:
+        """Run the pool's entrypoint on ``arg``: here when this task waits for it, or in another worker.
+
+        The options are those of ``WorkerPool.add_task``.
+        """
+        return self._submit_through().add_task(arg, key, meta, retries)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
+        """Run ``fn(*args, **kwargs)``: here when this task waits for it, or in another worker."""
+        return self._submit_through().submit(fn, args, kwargs)
+
+    def map(
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], chunksize: int | None = None
+    ) -> Iterator[Any]:
+        """``fn`` of each item, or of each tuple of items, as an iterator of results in order.
+
+        Args:
+            fn: Called in this worker or others.
+            *iterables: As for the builtin ``map``; read at once.
+            chunksize: Items per task; by default it follows their measured cost.
+        """
+        return self._submit_through().map(fn, iterables, chunksize, self._runner.workers)
+
+    def _submit_through(self) -> Submitter:
+        if self._submitter is None:
+            from workpool.nested import Submitter
+
+            self._submitter = Submitter(self._runner)
+        return self._submitter
 
     def __repr__(self) -> str:
         return f"<WorkerClient of worker {self.worker_id}>"

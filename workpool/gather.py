@@ -119,6 +119,8 @@ class Gatherer:
     def when(self, condition: Callable[[], bool], task: Task[None]) -> Task[None]:
         """Settle ``task`` once ``condition()``, which is asked whenever something happened."""
         self._conditions.append((condition, task))
+        # Tasks of workers end without the parent: a worker that goes idle shall tell it.
+        self.seat.watch_idle(True)
         self._check_conditions()
         return task
 
@@ -130,6 +132,10 @@ class Gatherer:
                 except ValueError:
                     continue  # another thread settles it
                 self.settle(entry[1], OUTCOME_OK, None)
+        if not self._conditions:
+            self.seat.watch_idle(False)
+            if self._conditions:  # another thread's, meanwhile
+                self.seat.watch_idle(True)
 
     # ---- settling --------------------------------------------------------------------
 
@@ -163,6 +169,10 @@ class Gatherer:
                     return
             except Exception as error:
                 self.settle(task, OUTCOME_ERROR, error)
+
+    def waiter_list(self) -> list[Any]:
+        """Where ``concurrent.futures.wait`` puts its waiters."""
+        return []
 
     # ---- waiting threads -------------------------------------------------------------
 

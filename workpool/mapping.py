@@ -192,3 +192,8 @@ class Mapping(Generic[R]):
         left = None if end is None else max(0.0, end - time.monotonic())
         if not wait([task for task, _ in self._tasks], left, FIRST_COMPLETED).done:
             raise TimeoutError
+
+
+def apply_chunk(fn: Callable[..., R], chunk: list[Any], star: bool) -> list[R]:
+    """The work of a chunk whose function travels with it."""
+    return [fn(*item) for item in chunk] if star else [fn(item) for item in chunk]

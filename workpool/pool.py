@@ -14,7 +14,7 @@ from workpool import _core
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
-from workpool.mapping import Chunks, Mapping
+from workpool.mapping import Chunks, Mapping, apply_chunk
 from workpool.runtime import Runtime, abandon
 from workpool.statistics import PoolStatistics, snapshot
 from workpool.task import Task
@@ -288,7 +288,7 @@ class WorkerPool(Executor, Generic[A, R]):
             block = self._find(fn, task)
             payload: Any
             if block is None:
-                payload, how = (_apply_chunk, (fn, chunk, star), {}), _core.CALL_OBJECT
+                payload, how = (apply_chunk, (fn, chunk, star), {}), _core.CALL_OBJECT
             else:
                 payload, how = chunk, call
             self._start_accepted(task, block, how, payload, key, meta, retries)
@@ -324,7 +324,7 @@ class WorkerPool(Executor, Generic[A, R]):
         """A task that is done once no task is unfinished; await it, or ask its ``result()``."""
         if self._closed:
             self._refuse()
-        return self._runtime.when(self._runtime.is_idle)
+        return self._runtime.when_idle()
 
     @property
     def is_idle(self) -> bool:
@@ -431,10 +431,6 @@ class OptionsView:
     ) -> Iterator[T]:  # fmt: skip
         """``WorkerPool.map`` with the view's options for each chunk."""
         return self._pool._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, self._options)
-
-
-def _apply_chunk(fn: Callable[..., T], chunk: list[Any], star: bool) -> list[T]:
-    return [fn(*item) for item in chunk] if star else [fn(item) for item in chunk]
 
 
 def _worker_count(max_workers: int | None) -> int:

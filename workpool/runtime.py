@@ -70,8 +70,12 @@ class Runtime:
         return self.gatherer.when(condition, Task(self.seat))
 
     def is_idle(self) -> bool:
-        """Whether no task is unfinished."""
-        return self.gatherer.unfinished == 0
+        """Whether no task is unfinished, of the parent's or of any worker's."""
+        return self.gatherer.unfinished == 0 and not self.seat.is_busy()
+
+    def when_idle(self) -> Task[None]:
+        """A task that is done once ``is_idle()``."""
+        return self.when(self.is_idle)
 
     @property
     def launches_at_once(self) -> bool:
@@ -90,7 +94,7 @@ class Runtime:
                 self._finishing.release()
 
     def _finish(self) -> None:
-        self.when(self.is_idle).result()
+        self.when_idle().result()
         self.supervisor.stop(_core.STOP_DRAINED)
         self.supervisor.join()
         self.gatherer.close()

@@ -110,7 +110,7 @@ class Task(TaskCore, Future[R], Generic[R]):
     def _extras(self) -> _Extras:
         extras: _Extras | None = self.__dict__.get("_future_extras")
         if extras is None:
-            extras = self.__dict__.setdefault("_future_extras", _Extras())
+            extras = self.__dict__.setdefault("_future_extras", _Extras(self._gatherer.waiter_list()))
             if extras.begin() and self._watch(extras.settled):
                 self._gatherer.attend_in_thread()
         return extras
@@ -171,9 +171,9 @@ class Task(TaskCore, Future[R], Generic[R]):
 class _Extras:
     """The parts of a ``Future`` that only waits over many futures need."""
 
-    def __init__(self) -> None:
+    def __init__(self, waiters: list[Any]) -> None:
         self.condition = threading.Condition()
-        self.waiters: list[Any] = []
+        self.waiters = waiters
         self._begun = False
 
     def begin(self) -> bool:

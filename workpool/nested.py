@@ -1,0 +1,311 @@
+"""Tasks from inside tasks: a worker as a home of its own, which helps while it waits.
+
+Imported with the first nested task, never before. The worker's main thread runs what it
+waits for in its own place, or helps with what that waits for (csrc/wp_help.h); in an
+event loop a waiting coroutine gives its place to another task.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from workpool import _core
+from workpool._core import NO_HANDLE, OUTCOME_ERROR
+from workpool.client import in_context
+from workpool.gather import Gatherer
+from workpool.loading import is_coroutine_function
+from workpool.mapping import Chunks, Mapping, apply_chunk
+from workpool.payload import Functions
+from workpool.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
+
+    from workpool._core import Block
+    from workpool.runner import Runner
+
+# A task waits in its worker's stack for the one it runs in its place. Python's own frames
+# take some 1 KiB of C stack for each of these; 8 MiB is the usual bound.
+_MOST_NESTED = 1500
+_FRAMES_EACH = 12
+
+# Threads of a worker other than its main one do not run tasks: they look, so often.
+_LOOK_SECONDS = 0.0005
+
+
+class NestedGatherer(Gatherer):
+    """The gathering of a worker's own tasks."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__(runner.seat, runner.eventfd, lambda seat: None)
+        self._runner = runner
+        self._main = threading.main_thread().ident
+        self._mark = 0
+        self._marked: object = None  # the running task whose mark it is
+        self._depth = 0
+        self._recursion_limit = sys.getrecursionlimit()
+
+    # ---- the frame that submits or waits ---------------------------------------------
+
+    def _frame(self) -> tuple[int, int]:
+        """The running task's handle, and the mark of its part of the deque."""
+        running = in_context.get()
+        if running is not None:  # coroutines share the deque: nothing above the mark
+            return self.seat.task_handle(running[0]), self.seat.mark()
+        running = self._runner.client.running
+        if running is None:
+            return NO_HANDLE, self.seat.mark()
+        if self._marked is not running:
+            self._marked, self._mark = running, self.seat.mark()
+        return self.seat.task_handle(running[0]), self._mark
+
+    def _is_main(self) -> bool:
+        return threading.get_ident() == self._main
+
+    def _run(self, index: int) -> None:
+        """Run a claimed task under the frame that waits."""
+        if self._depth >= _MOST_NESTED:
+            error = RecursionError(f"more than {_MOST_NESTED} tasks wait for one another in one worker")
+            self._runner.finish_error(index, error)
+            return
+        client = self._runner.client
+        saved = client.running, self._marked, self._mark
+        self._depth += 1
+        needed = self._recursion_limit + self._depth * _FRAMES_EACH
+        if needed > sys.getrecursionlimit():
+            sys.setrecursionlimit(needed + 50 * _FRAMES_EACH)
+        try:
+            coroutine = self._runner.begin(index)
+            if coroutine is not None:
+                self._run_coroutine(coroutine)
+        finally:
+            self._depth -= 1
+            client.running, self._marked, self._mark = saved
+            if client.running is not None:
+                self.seat.resume(client.running[0])
+
+    def _run_coroutine(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._runner.run_coroutine(coroutine)
+            return
+        # The loop below waits for us, so it cannot run this one: another must.
+        thread = threading.Thread(target=asyncio.run, args=(coroutine,), name="workpool-nested")
+        thread.start()
+        while thread.is_alive():
+            self.collect()
+            thread.join(_LOOK_SECONDS)
+
+    # ---- what Gatherer does otherwise ------------------------------------------------
+
+    def start(self, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int = 1) -> None:
+        """Offer a task to this worker and to thieves; out of slots, run own tasks first."""
+        parent, _ = self._frame()
+        try:
+            while not self._start_from(parent, task, block, call, payload, attempts):
+                self._make_room()
+        except Exception as error:  # it cannot be encoded: that is its outcome
+            if not task.settle(OUTCOME_ERROR, error):
+                raise
+
+    def _start_from(
+        self, parent: int, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int
+    ) -> bool:
+        self.seat.parent = parent
+        try:
+            return self.seat.start(task, block, call, payload, attempts)
+        finally:
+            self.seat.parent = NO_HANDLE
+
+    def _make_room(self) -> None:
+        if not self._is_main():
+            time.sleep(_LOOK_SECONDS)
+        else:
+            index = self.seat.help(None, NO_HANDLE, 0, None)
+            if index >= 0:
+                self._run(index)
+        self.collect()
+
+    def wait(self, task: Task[Any], timeout: float | None) -> None:
+        """Return when ``task`` has an outcome; run it, or help, meanwhile.
+
+        Raises:
+            TimeoutError: It has none after ``timeout`` seconds, and nothing runs here.
+        """
+        self.collect()
+        if not task.done():
+            self.help_until(task.done, task, timeout)
+        if not task.done():
+            raise TimeoutError
+
+    def help_until(self, done: Any, task: Task[Any] | None, timeout: float | None) -> None:
+        """Help until ``done()``, or until the time is up."""
+        end = None if timeout is None else time.monotonic() + timeout
+        if not self._is_main():
+            while not done() and (end is None or time.monotonic() < end):
+                time.sleep(_LOOK_SECONDS)
+                self.collect()
+            return
+        frame, mark = self._frame()
+        ancestor = frame if task is None else task.handle
+        try:
+            while not done():
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                index = self.seat.help(task, ancestor, mark, left)
+                if index >= 0:
+                    self._run(index)
+                self.collect()
+        finally:
+            self.seat.trim(mark)
+
+    def waiter_list(self) -> list[Any]:
+        """A list for the waiters of ``concurrent.futures.wait``, which then help as well."""
+        return _HelpingWaiters(self)
+
+    def attend(self) -> None:
+        """Nothing to arm: the main thread gathers between tasks, while it waits, and idle."""
+
+    def attend_in_thread(self) -> None:
+        """No thread: it would take the eventfd's signals from the worker's event loop."""
+
+    def attend_in_loop(self, task: Task[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
+        """A future of ``loop`` that is done when ``task`` is; meanwhile another task may run."""
+        future = loop.create_future()
+
+        def settled(_: object) -> None:
+            if loop is self._runner.loop:
+                _set_done(future)
+            else:
+                loop.call_soon_threadsafe(_set_done, future)
+
+        if not task._watch(settled):
+            future.set_result(None)
+        elif loop is self._runner.loop:
+            self._runner.block()
+            future.add_done_callback(self._runner.unblock)
+        return future
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+class Submitter:
+    """What ``WorkerClient`` submits through."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._seat = runner.seat
+        self._gatherer = runner.nest()
+        self._functions = Functions(runner.seat, runner.incarnation)
+
+    def add_task(self, arg: Any, key: Any, meta: Any, retries: int) -> Task[Any]:
+        """Run the pool's entrypoint on ``arg``."""
+        task: Task[Any] = Task(self._seat)
+        task.argument = arg
+        self._start(task, None, _core.CALL_ONE, arg, key, meta, retries)
+        return task
+
+    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
+        """Run ``fn(*args, **kwargs)``."""
+        task: Task[Any] = Task(self._seat)
+        block = self._find(fn, task)
+        if block is None:
+            self._start(task, None, _core.CALL_OBJECT, (fn, args, kwargs))
+        elif kwargs:
+            self._start(task, block, _core.CALL_KEYWORDS, (args, kwargs))
+        else:
+            self._start(task, block, _core.CALL_MANY, args)
+        return task
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        chunksize: int | None,
+        workers: int,
+    ) -> Iterator[Any]:
+        """``fn`` of each item, or of each tuple of items."""
+        star = len(iterables) != 1
+        items = list(zip(*iterables, strict=False)) if star else list(iterables[0])
+        call = _core.CALL_STARCHUNK if star else _core.CALL_CHUNK
+
+        def submit(chunk: list[Any]) -> Task[Any]:
+            task: Task[Any] = Task(self._seat)
+            block = self._find(fn, task)
+            if block is None:
+                self._start(task, None, _core.CALL_OBJECT, (apply_chunk, (fn, chunk, star), {}))
+            else:
+                self._start(task, block, call, chunk)
+            return task
+
+        if chunksize is None and is_coroutine_function(fn):
+            chunksize = 1
+        chunks = Chunks(items, chunksize, workers)
+        mapping: Mapping[Any] = Mapping(submit, chunks, window=2 * workers + 1, buffered=False)
+        return mapping.results(True, None)
+
+    def _find(self, fn: Callable[..., Any], task: Task[Any]) -> Block | None:
+        try:
+            return self._functions.find(fn)
+        except Exception as error:  # it cannot be pickled: the task's outcome
+            self._gatherer.settle(task, OUTCOME_ERROR, error)
+            return None
+
+    def _start(
+        self,
+        task: Task[Any],
+        block: Block | None,
+        call: int,
+        payload: Any,
+        key: Any = None,
+        meta: Any = None,
+        retries: int = 0,
+    ) -> None:
+        if key is not None or meta is not None:
+            task.key, task.meta = key, meta
+            call |= _core.CALL_TAGGED
+            payload = (key, meta, payload)
+        if task.outcome_code == 0:
+            self._gatherer.start(task, block, call, payload, retries + 1)
+
+
+def _set_done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class _HelpingWaiters(list[Any]):
+    """Gives each waiter that is appended an event that helps while it waits."""
+
+    def __init__(self, gatherer: NestedGatherer) -> None:
+        super().__init__()
+        self._gatherer = gatherer
+
+    def append(self, waiter: Any) -> None:
+        if not isinstance(waiter.event, _HelpingEvent):
+            waiter.event = _HelpingEvent(waiter.event, self._gatherer)
+        super().append(waiter)
+
+
+class _HelpingEvent:
+    """A ``threading.Event`` whose wait() runs tasks."""
+
+    def __init__(self, event: threading.Event, gatherer: NestedGatherer) -> None:
+        self._event = event
+        self._gatherer = gatherer
+        self.set = event.set
+        self.clear = event.clear
+        self.is_set = event.is_set
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._gatherer.collect()
+        self._gatherer.help_until(self._event.is_set, None, timeout)
+        return self._event.is_set()

@@ -1,0 +1,338 @@
+"""The worker's loop: claim, run, finish, until the parent says stop.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import time
+from itertools import starmap
+from types import CoroutineType
+
+from workpool import _core, payload
+from workpool.client import WorkerClient, in_context, set_current
+from workpool.errors import ArenaFull, EntrypointError, RemoteError
+from workpool.loading import is_coroutine_function, load, takes_client
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+    from typing import Any
+
+    from workpool.loading import EntrypointSpec
+    from workpool.nested import NestedGatherer
+    from workpool.worker import WorkerConfig
+
+# Functions a worker keeps; one that was dropped is read again from the arena.
+_KEPT_FUNCTIONS = 1024
+
+# The hot path looks these up once a task: as names of this module.
+CALL_ONE, CALL_MANY, CALL_OBJECT = _core.CALL_ONE, _core.CALL_MANY, _core.CALL_OBJECT
+CALL_CHUNK, CALL_STARCHUNK = _core.CALL_CHUNK, _core.CALL_STARCHUNK
+OUTCOME_OK = _core.OUTCOME_OK
+
+
+class Runner:
+    """One worker's hooks, functions, plain tasks and coroutine tasks."""
+
+    def __init__(self, seat: _core.Seat, config: WorkerConfig, incarnation: int) -> None:
+        self.seat = seat
+        self.incarnation = incarnation
+        self.workers = len(config.eventfds) - 1
+        self.client = WorkerClient(self)
+        self.eventfd = config.eventfds[seat.index]
+        self.concurrency = config.concurrency
+        self.work = config.work
+        # By id: the function and whether it is async. -1 stands for one in the payload.
+        self.functions: dict[int, tuple[Callable[..., Any], bool]] = {-1: (_identity, False)}
+        self.pre_task: Callable[[Any], Any] | None = None
+        self.exit_hook: Callable[[], Any] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.inflight: set[asyncio.Task[None]] = set()
+        self.blocked = 0  # coroutine tasks that await tasks of theirs, and leave their place
+        self.stir: asyncio.Event | None = None  # in the loop: something happened
+        self.gatherer: NestedGatherer | None = None  # made with the first nested task
+
+    # ---- beginning and end -----------------------------------------------------------
+
+    def start(self) -> None:
+        """Load the entrypoint and run the start hooks."""
+        spec: EntrypointSpec
+        spec, initializer, initargs = pickle.loads(self.work)
+        set_current(self.client)
+        loaded = load(spec)
+        if loaded.function is not None:
+            function, client = loaded.function, self.client
+            coroutine = is_coroutine_function(function)
+            if loaded.takes_client:
+                self.functions[0] = (lambda arg: function(arg, client)), coroutine
+            else:
+                self.functions[0] = function, coroutine
+
+        def bind(name: str, before: int) -> Callable[..., Any] | None:
+            hook = loaded.hooks.get(name)
+            if hook is None or not takes_client(hook, before):
+                return hook
+            return lambda *args: hook(*args, self.client)
+
+        self.pre_task = bind("pre_task", 1)
+        self.exit_hook = bind("on_worker_exit", 0)
+        start_hook = bind("on_worker_start", 0)
+        if initializer is not None:
+            self._finish_hook(initializer(*initargs))
+        if start_hook is not None:
+            self._finish_hook(start_hook())
+
+    def end(self) -> None:
+        """Run the exit hook and close the event loop."""
+        try:
+            if self.exit_hook is not None:
+                self._finish_hook(self.exit_hook())
+        except Exception:
+            import traceback
+
+            sys.stderr.write(f"workpool: on_worker_exit of worker {self.seat.index} raised\n")
+            traceback.print_exc()
+        if self.loop is not None:
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+    def _finish_hook(self, value: Any) -> None:
+        if type(value) is CoroutineType:
+            self.run_coroutine(value)
+
+    # ---- plain tasks -----------------------------------------------------------------
+
+    def serve(self) -> None:
+        """Run tasks until the parent says stop."""
+        claim, begin = self.seat.next, self.begin
+        while True:
+            index = claim(True)
+            if index >= 0:
+                coroutine = begin(index)
+                if coroutine is not None:
+                    self.run_coroutine(coroutine)
+            elif index == _core.NEXT_STOP:
+                return
+            elif index == _core.NEXT_HARVEST:
+                self.harvest()
+
+    def harvest(self) -> None:
+        """Gather outcomes of this worker's own tasks."""
+        if self.gatherer is not None:
+            self.gatherer.collect()
+        else:
+            self.seat.harvest()  # left over from a former incarnation of the seat
+
+    def nest(self) -> NestedGatherer:
+        """The gatherer of this worker's own tasks."""
+        if self.gatherer is None:
+            from workpool.nested import NestedGatherer
+
+            self.seat.on_outcome(payload.unpack_outcome)
+            self.gatherer = self.seat.gatherer = NestedGatherer(self)
+        return self.gatherer
+
+    def begin(self, index: int) -> Coroutine[Any, Any, Any] | None:
+        """Run a claimed task to its end; or return its coroutine, not yet entered."""
+        seat = self.seat
+        client = self.client
+        client.running = (index, None, None)
+        try:
+            number, call, arg = seat.open(index)
+            function, is_coroutine = self.functions.get(number) or self._load_function(index, number)
+            if call & _core.CALL_TAGGED:
+                key, meta, arg = arg
+                client.running = (index, key, meta)
+                call &= ~_core.CALL_TAGGED
+        except BaseException as error:
+            client.running = None
+            self.finish_error(index, error)
+            return None
+        if is_coroutine or (call == CALL_OBJECT and is_coroutine_function(arg[0])):
+            return self._as_coroutine(index, function, call, arg, client.running, entry=number == 0)
+        partial: list[Any] | None = None
+        try:
+            if number == 0 and self.pre_task is not None:
+                begun = time.perf_counter()
+                pre = self.pre_task(arg)
+                if type(pre) is CoroutineType:
+                    return self._as_coroutine(index, function, call, arg, client.running, entry=True, pre=pre)
+                seat.enter(index, time.perf_counter() - begun)
+            else:
+                seat.enter(index)
+            if call == CALL_MANY:
+                result = function(*arg)
+            elif call == CALL_ONE:
+                result = function(arg)
+            elif call in (CALL_CHUNK, CALL_STARCHUNK):
+                result = partial = []
+                partial.extend(map(function, arg) if call == CALL_CHUNK else starmap(function, arg))
+            else:
+                result = _apply(function, call, arg)
+            if type(result) is CoroutineType:  # a plain function that returned one
+                return self._as_coroutine(index, _identity, CALL_ONE, result, client.running, entered=True)
+        except BaseException as error:
+            self.finish_error(index, error, partial)
+        else:
+            self._finish(index, result)
+        client.running = None
+        return None
+
+    def _load_function(self, index: int, number: int) -> tuple[Callable[..., Any], bool]:
+        if number == 0:
+            raise EntrypointError(
+                "this pool has no entrypoint: use submit() or map(), or give WorkerPool one"
+            )
+        function = pickle.loads(self.seat.function_bytes(index))
+        known = function, is_coroutine_function(function)
+        if len(self.functions) >= _KEPT_FUNCTIONS:
+            del self.functions[next(number for number in self.functions if number > 0)]
+        self.functions[number] = known
+        return known
+
+    def _finish(self, index: int, result: Any) -> None:
+        try:
+            self.seat.finish(index, OUTCOME_OK, result)
+        except ArenaFull as error:
+            self.finish_error(index, error)
+        except BaseException as error:
+            import traceback
+
+            text = "".join(traceback.format_exception(error))
+            kind = payload._qualified(type(error))
+            told = f"the result, of type {payload._qualified(type(result))}, cannot be pickled: {error}"
+            self.finish_error(index, RemoteError(kind, told, text))
+
+    def finish_error(self, index: int, error: BaseException, partial: list[Any] | None = None) -> None:
+        try:
+            self.seat.finish(index, _core.OUTCOME_ERROR, payload.pack_exception(error, partial))
+        except ArenaFull as full:
+            # No room for the traceback: the bare error fits into the slot.
+            small = pickle.dumps((pickle.dumps(ArenaFull(full.asked, full.no_memory, full.budget)), "", None))
+            self.seat.finish(index, _core.OUTCOME_ERROR, small)
+
+    # ---- coroutine tasks -------------------------------------------------------------
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine to its end on the worker's loop, and other tasks beside it."""
+        if self.loop is None:
+            import asyncio
+
+            self.loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self.loop)
+        self.loop.run_until_complete(self._serve_coroutines(coroutine))
+
+    def block(self) -> None:
+        """A coroutine task begins to await a task of its own."""
+        self.blocked += 1
+        if self.stir is not None:
+            self.stir.set()
+
+    def unblock(self, _: object) -> None:
+        """It goes on."""
+        self.blocked -= 1
+
+    async def _as_coroutine(
+        self, index: int, function: Callable[..., Any], call: int, arg: Any, running: Any, *,
+        entry: bool = False, pre: Any = None, entered: bool = False,
+    ) -> None:  # fmt: skip
+        """A coroutine task from its pre_task hook to its outcome."""
+        in_context.set(running)
+        self.client.running = None
+        partial: list[Any] | None = None
+        try:
+            begun = time.perf_counter()
+            if entry and pre is None and self.pre_task is not None:
+                pre = self.pre_task(arg)
+            if type(pre) is CoroutineType:
+                await pre
+            if not entered:
+                self.seat.enter(index, time.perf_counter() - begun if entry else 0.0)
+            if call in (CALL_CHUNK, CALL_STARCHUNK):
+                result = partial = []
+                for item in arg:
+                    partial.append(await (function(item) if call == CALL_CHUNK else function(*item)))
+            else:
+                result = _apply(function, call, arg)
+                if type(result) is CoroutineType:
+                    result = await result
+        except BaseException as error:
+            self.finish_error(index, error, partial)
+        else:
+            self._finish(index, result)
+
+    async def _serve_coroutines(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Keep up to ``worker_concurrency`` coroutine tasks in flight, until none is left."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        # Something happened: a task ended, or awaits another, or we were woken.
+        stir = self.stir = asyncio.Event()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self.inflight.discard(task)
+            stir.set()
+
+        def launch(coroutine: Coroutine[Any, Any, Any]) -> None:
+            task = loop.create_task(coroutine)
+            self.inflight.add(task)
+            task.add_done_callback(ended)
+
+        def woken() -> None:
+            try:
+                os.eventfd_read(self.eventfd)
+            except BlockingIOError:
+                pass
+            stir.set()
+
+        launch(coroutine)
+        loop.add_reader(self.eventfd, woken)
+        try:
+            while self.inflight:
+                stir.clear()
+                if len(self.inflight) - self.blocked >= self.concurrency:
+                    if self.gatherer is not None and not self.seat.arm():
+                        self.gatherer.collect()
+                        continue
+                    await stir.wait()
+                    continue
+                index = self.seat.next(False)
+                if index >= 0:
+                    started = self.begin(index)
+                    if started is not None:
+                        launch(started)
+                    await asyncio.sleep(0)
+                elif index == _core.NEXT_STOP:  # only what is in flight, and what that awaits
+                    if self.gatherer is not None and not self.seat.arm():
+                        self.gatherer.collect()
+                    else:
+                        await stir.wait()
+                elif index == _core.NEXT_HARVEST:
+                    self.harvest()
+                elif self.seat.park_eventfd():
+                    await stir.wait()
+                    self.seat.unpark_eventfd()
+        finally:
+            self.stir = None
+            loop.remove_reader(self.eventfd)
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+def _apply(function: Callable[..., Any], call: int, arg: Any) -> Any:
+    if call == CALL_MANY:
+        return function(*arg)
+    if call == CALL_ONE:
+        return function(arg)
+    if call == CALL_OBJECT:
+        function, args, keywords = arg
+    else:
+        args, keywords = arg
+    return function(*args, **keywords)
