@@ -30,9 +30,31 @@
 // contended CASes on one line, fewer spreads a burst better.
 #define WP_STEAL_BATCH 8u
 
+// One direction of messages between the parent and a worker: 2,000 small ones, which a
+// sender posts in the millisecond that a busy system may take to run the receiver. A
+// power of two.
+#define WP_LANE_BYTES 65536u
+
+// Larger messages go through the arena, whose smallest block has this size: so one
+// record does not take the room of many.
+#define WP_MESSAGE_INLINE_BYTES 1024u
+
 // Every 61st search begins with the parent's deque, so that nested work cannot
 // starve submissions. Prime, so it beats against no loop of the user's.
 #define WP_FAIR_ROUND 61u
+
+// Priorities -8 … 7; tasks of each wait in a set of their own, but for those of 0.
+#define WP_PRIORITY_MIN (-8)
+#define WP_PRIORITY_MAX 7
+#define WP_LEVELS 16u
+
+// So many strong tasks behind one seat are a long queue: others take some even while it
+// goes on with them. More keep affinity, fewer use idle seats.
+#define WP_STRONG_MANY 16u
+
+// Hints of a light set that are looked through for the longest task, where costs are
+// known. More orders larger bursts, and costs some 5 ns each for every task.
+#define WP_LONGEST_LOOKS 256u
 
 // A task that kills whoever decodes its arguments may be claimed so many times
 // beyond its own attempts before it is settled as died.

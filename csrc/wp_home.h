@@ -49,7 +49,8 @@ static inline wp_handle wp_home_reserve(struct wp_view *view) {
     slot->start_ns = slot->end_ns = 0;
     slot->argument = (struct wp_payload){0, 0};
     slot->result = (struct wp_payload){0, 0};
-    slot->cost_us = slot->pre_us = 0;
+    wp_store_relaxed(&slot->cost_us, 0); // relaxed: as above
+    slot->pre_us = 0;
     slot->home = (uint16_t)view->self;
     slot->call = 0;
     slot->attempt_limit = 1;
@@ -102,15 +103,43 @@ static inline void wp_home_submit(struct wp_view *view, wp_handle handle) {
     struct wp_slot *slot = &view->slots[index];
     uint32_t target = wp_load_relaxed(&slot->target); // relaxed: written by this process
     wp_slot_publish(slot, handle);
-    if (wp_target_strength(target) != WP_STRENGTH_NONE || !wp_deque_push(&self->deque, handle))
-        wp_place_hint(view, index, target);
+    if (!wp_target_is_plain(target) || !wp_deque_push(&self->deque, handle)) wp_place_hint(view, index, target);
     wp_stats_add(&self->seat->stats, WP_STAT_SUBMITTED, 1);
     wp_notify(view, wp_target_seat(target), wp_target_strength(target));
 }
 
-// Are outcomes waiting to be harvested? A look.
+// Say where a task may run, and what it is thought to cost.
+//
+// Caller:   its home, while RESERVED.
+static inline void wp_home_bind(struct wp_view *view, wp_handle handle, uint32_t target, uint32_t cost_us) {
+    struct wp_slot *slot = &view->slots[wp_handle_index(handle)];
+    // relaxed: published by READY, both.
+    wp_store_relaxed(&slot->target, target);
+    wp_store_relaxed(&slot->cost_us, cost_us);
+}
+
+// Give a task that still waits another priority: a second hint, the first turns void.
+//
+// Caller:   the parent, whose tasks alone have priorities.
+// Returns:  whether it still waits.
+static inline bool wp_home_promote(struct wp_view *view, wp_handle handle, int8_t priority) {
+    uint32_t index = wp_handle_index(handle);
+    struct wp_slot *slot = &view->slots[index];
+    // relaxed: READY can only have ended since; then the hint is void.
+    uint64_t state = wp_load_relaxed(&slot->state);
+    if (wp_state_phase(state) != WP_PHASE_READY || wp_state_generation(state) != wp_handle_generation(handle))
+        return false;
+    uint32_t target = wp_load_relaxed(&slot->target); // relaxed: written by this process
+    target = wp_target(wp_target_seat(target), wp_target_strength(target), priority);
+    wp_store_relaxed(&slot->target, target); // relaxed: recovery, which reads it, is this process too
+    wp_place_hint(view, index, target);
+    return true;
+}
+
+// Are outcomes waiting to be harvested, or, in the parent, messages to be read? A look.
 static inline bool wp_home_has_completions(struct wp_view *view) {
-    return !wp_taskset_is_empty(&wp_view_self(view)->completions);
+    if (!wp_taskset_is_empty(&wp_view_self(view)->completions)) return true;
+    return view->self == WP_PARENT_SEAT && wp_idle_any(view->mail->posted);
 }
 
 // Take up to 64 completed slots at once.
@@ -146,10 +175,29 @@ static inline bool wp_home_is_served(struct wp_view *view, wp_handle awaited) {
 static inline bool wp_home_arm(struct wp_view *view) {
     wp_or_acq_rel(&wp_view_self(view)->seat->parker, WP_PARKER_EVENTFD); // sync parker.armed (publish)
     wp_fence_seq_cst(); // sync wake.completion (observe): F2
-    return !wp_home_has_completions(view);
+    return !wp_home_has_completions(view) && !wp_seat_has_message(view);
 }
 static inline void wp_home_disarm(struct wp_view *view) {
     wp_and_acq_rel(&wp_view_self(view)->seat->parker, ~WP_PARKER_EVENTFD); // sync parker.armed (publish)
+}
+
+// Look, within the spin budget, whether it comes soon.
+//
+// Caller:   as wp_home_wait.
+static inline bool wp_home_spin(struct wp_view *view, wp_handle awaited) {
+    if (view->spin_ns <= 0 || !wp_may_spin(view)) return false;
+    int64_t begun_ns = wp_os_now_ns(), spun_ns = 0;
+    for (; spun_ns < view->spin_ns; spun_ns = wp_os_now_ns() - begun_ns) {
+        if (wp_home_is_served(view, awaited)) {
+            wp_spin_adapt(view, true, spun_ns);
+            return true;
+        }
+        // relaxed: a thread of this process calls; the sleep that follows takes the token.
+        if (wp_load_relaxed(&wp_view_self(view)->seat->parker) & WP_PARKER_TOKEN) return false;
+        wp_spin_pause(view, spun_ns);
+    }
+    wp_spin_adapt(view, false, 0);
+    return false;
 }
 
 // Wait for one task, or with WP_NO_HANDLE for any completion.
@@ -157,21 +205,12 @@ static inline void wp_home_disarm(struct wp_view *view) {
 // Caller:   one thread of the home at a time (the leader); it holds no lock.
 static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited, int64_t timeout_ns) {
     struct wp_seat *seat = wp_view_self(view)->seat;
-    if (view->spin_ns > 0 && wp_may_spin(view)) {
-        int64_t begun_ns = wp_os_now_ns(), spun_ns = 0;
-        for (; spun_ns < view->spin_ns; spun_ns = wp_os_now_ns() - begun_ns) {
-            if (wp_home_is_served(view, awaited)) {
-                wp_spin_adapt(view, true, spun_ns);
-                return WP_WAIT_WOKEN;
-            }
-            wp_spin_pause(view, spun_ns);
-        }
-        wp_spin_adapt(view, false, 0);
-    }
+    if (wp_home_spin(view, awaited)) return WP_WAIT_WOKEN;
     wp_store_relaxed(&seat->awaited, awaited); // relaxed: published by the or below
-    wp_and_acq_rel(&seat->parker, ~WP_PARKER_TOKEN); // sync parker.token (observe)
-    wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX);   // sync parker.armed (publish)
-    wp_fence_seq_cst();                              // sync wake.completion (observe): F2
+    // A token from before stays: what it told of may be no completion (Seat.wake), and
+    // would not be seen by the re-check.
+    wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX); // sync parker.armed (publish)
+    wp_fence_seq_cst();                            // sync wake.completion (observe): F2
     enum wp_wait end = wp_home_is_served(view, awaited) ? WP_WAIT_WOKEN : wp_park_sleep(view, timeout_ns);
     // sync parker.token (observe): an armed eventfd stays armed.
     wp_and_acq_rel(&seat->parker, ~(WP_PARKER_TOKEN | WP_PARKER_FUTEX));

@@ -22,6 +22,8 @@
 //   watched    somebody waits for all work to end: who goes idle tells the parent;
 //              the parent alone writes it
 //   launched   how many workers there are; the parent alone writes it
+//   levels     a bit for each priority that was ever used, set by the home; never
+//              cleared, so a level costs nothing until a pool first uses it
 struct wp_idle {
     wp_atomic64 idle[WP_SEAT_WORDS];
     uint8_t pad0[WP_CACHE_LINE - 8 * WP_SEAT_WORDS];
@@ -30,7 +32,8 @@ struct wp_idle {
     wp_atomic64 watcher[WP_SEAT_WORDS];
     wp_atomic32 launched;
     wp_atomic32 watched;
-    uint8_t pad2[WP_CACHE_LINE - 8 * WP_SEAT_WORDS - 8];
+    wp_atomic64 levels;
+    uint8_t pad2[WP_CACHE_LINE - 8 * WP_SEAT_WORDS - 16];
 };
 
 _Static_assert(sizeof(struct wp_idle) == 3 * WP_CACHE_LINE, "segment layout: bump WP_LAYOUT_VERSION");

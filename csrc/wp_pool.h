@@ -9,6 +9,7 @@
 #define WP_POOL_H
 
 #include "wp_help.h"
+#include "wp_message.h"
 #include "wp_recover.h"
 
 // Give the seat to a new process.
@@ -27,10 +28,26 @@ static inline uint32_t wp_seat_next_incarnation(struct wp_view *view, uint32_t s
     struct wp_seat *s = view->places[seat].seat;
     uint64_t life = wp_load_relaxed(&s->life); // relaxed: only the parent writes it
     uint32_t incarnation = (wp_life_incarnation(life) + 1) & 0xffffff;
-    // relaxed: as above; the seat stays empty until wp_seat_take.
-    wp_store_relaxed(&s->life, wp_life_of(0, incarnation, WP_LIFE_EMPTY));
-    wp_store_relaxed(&s->stop, WP_STOP_NO); // relaxed: nobody sits there
+    // relaxed: as above, all three; nobody sits there until wp_seat_take.
+    wp_store_relaxed(&s->since_ns, (uint64_t)wp_os_now_ns());
+    wp_store_relaxed(&s->life, wp_life_of(0, incarnation, WP_LIFE_DUE));
+    wp_store_relaxed(&s->stop, WP_STOP_NO);
     return incarnation;
+}
+
+// A process will be started for an empty seat: its strong tasks are not everybody's.
+static inline void wp_seat_due(struct wp_view *view, uint32_t seat) {
+    struct wp_seat *s = view->places[seat].seat;
+    uint64_t life = wp_load_relaxed(&s->life); // relaxed: only the parent writes it
+    if (!wp_life_is_empty(life)) return;
+    // relaxed: as above, both.
+    wp_store_relaxed(&s->since_ns, (uint64_t)wp_os_now_ns());
+    wp_store_relaxed(&s->life, wp_life_of(0, wp_life_incarnation(life), WP_LIFE_DUE));
+}
+
+// Is a task there that only this seat may run? A look.
+static inline bool wp_seat_is_bound(struct wp_view *view, uint32_t seat) {
+    return !wp_taskset_is_empty(&view->places[seat].mailbox[wp_mailbox_of(WP_STRENGTH_FORCE)]);
 }
 
 // How many workers were launched and are not known to be dead.
@@ -99,6 +116,14 @@ static inline void wp_resume(struct wp_view *view, uint32_t index, int64_t since
     wp_store_relaxed(&seat->current, wp_handle_of(index, 0));
 }
 
+// What tasks take, after one more that took so long: smoothed over some eight, and an
+// outlier counts as four of the usual, so that one does not change what is usual.
+static inline uint64_t wp_mean_after(uint64_t mean_ns, uint64_t took_ns) {
+    if (mean_ns == 0) return took_ns + 1;
+    if (took_ns / 4 > mean_ns) took_ns = 4 * mean_ns + 8;
+    return mean_ns - mean_ns / 8 + took_ns / 8 + 1;
+}
+
 // User code is about to be entered with the task in `index`.
 static inline void wp_enter(struct wp_view *view, uint32_t index) {
     struct wp_seat *seat = wp_view_self(view)->seat;
@@ -116,8 +141,14 @@ static inline void wp_leave(struct wp_view *view, uint32_t index, enum wp_outcom
     struct wp_slot *slot = &view->slots[index];
     slot->end_ns = wp_os_now_ns();
     wp_stats_add(&seat->stats, WP_STAT_RUN, 1);
-    if (slot->start_ns != 0) wp_stats_add(&seat->stats, WP_STAT_RUN_NS, (uint64_t)(slot->end_ns - slot->start_ns));
-    // relaxed: a look for others.
+    if (slot->start_ns != 0) {
+        uint64_t took_ns = (uint64_t)(slot->end_ns - slot->start_ns);
+        wp_stats_add(&seat->stats, WP_STAT_RUN_NS, took_ns);
+        // relaxed: written by this seat alone.
+        wp_store_relaxed(&seat->mean_ns, wp_mean_after(wp_load_relaxed(&seat->mean_ns), took_ns));
+    }
+    // relaxed: a look for others, both.
+    wp_store_relaxed(&seat->since_ns, (uint64_t)slot->end_ns);
     wp_store_relaxed(&seat->current, WP_NO_HANDLE);
     wp_finish(view, index, outcome);
 }

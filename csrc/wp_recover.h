@@ -116,7 +116,8 @@ static inline void wp_wake_all(struct wp_view *view) {
 
 // Recover `seat`, whose process is gone; afterwards the seat may be given away.
 //
-// Caller:   the parent, one thread at a time.
+// Caller:   the parent, one thread at a time; it has read out the seat's lanes
+//           (wp_message_inherit), and none of its threads uses them meanwhile.
 // Progress: bounded by the number of slots and of the seat's blocks.
 static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat, int32_t pid, int32_t status) {
     struct wp_recovered out = {0, 0, 0, 0};
@@ -134,6 +135,9 @@ static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat
     // sync parker.armed (publish): nobody sleeps there.
     wp_and_acq_rel(&place->seat->parker, 0);
     wp_deque_discard(&place->deque);
+    wp_lane_discard(&place->to_seat);
+    wp_lane_discard(&place->to_parent);
+    wp_idle_clear(view->mail->posted, seat);
 
     uint32_t *fallen = calloc(view->slot_count, sizeof *fallen);
     for (uint32_t i = 0; i < view->slot_count; i++) {

@@ -3,9 +3,10 @@
 // Layer 5. Source: this project; after Blumofe and Leiserson, "Scheduling
 // Multithreaded Computations by Work Stealing", JACM 1999.
 //
-//   own force, own strong, own deque (newest first), own light
+//   own force -> high priorities -> own strong, own deque (newest first), own light
 //     -> the parent's deque (oldest first, a small batch) -> orphans
 //     -> victims from a random seat on: their light set, their deque
+//     -> low priorities -> strong sets of seats that are stuck
 //
 // SPDX-License-Identifier: BSD-3-Clause
 #ifndef WP_SEARCH_H
@@ -104,6 +105,65 @@ static inline enum wp_find wp_search_mailbox(struct wp_view *view, uint32_t seat
     return wp_search_set(view, &view->places[seat].mailbox[m], &view->looked[m], index);
 }
 
+// Claim out of a light set: where costs are known, the longest of the next few.
+static inline enum wp_find wp_search_light(struct wp_view *view, uint32_t seat, uint32_t *index) {
+    const struct wp_taskset *set = &view->places[seat].mailbox[wp_mailbox_of(WP_STRENGTH_LIGHT)];
+    uint32_t *looked = &view->looked[wp_mailbox_of(WP_STRENGTH_LIGHT)];
+    uint32_t first = wp_taskset_find(set, *looked), longest = first, most_us = 0;
+    for (uint32_t looks = 0, i = first; looks < WP_LONGEST_LOOKS && i < view->slot_count; looks++) {
+        uint32_t cost_us = wp_load_relaxed(&view->slots[i].cost_us); // relaxed: a look; the claim decides
+        if (cost_us > most_us) most_us = cost_us, longest = i;
+        if (most_us == 0) break; // costs are not known
+        uint32_t next = wp_taskset_find(set, i + 1);
+        if (next == WP_NO_INDEX || next == first) break;
+        i = next;
+    }
+    if (longest == first) return wp_search_set(view, set, looked, index);
+    uint32_t from = longest; // the others keep their turn
+    return wp_search_set(view, set, &from, index);
+}
+
+// Claim a task of one of the priorities in `levels`, highest first.
+static inline enum wp_find wp_search_levels(struct wp_view *view, uint64_t levels, uint32_t *index) {
+    // relaxed: a bit that comes later is seen by the next round, or by the re-check.
+    uint64_t used = wp_load_relaxed(&view->idle->levels) & levels;
+    enum wp_find outcome = WP_FIND_NOTHING;
+    while (used != 0) {
+        uint32_t level = 63 - (uint32_t)__builtin_clzll(used);
+        used &= ~(UINT64_C(1) << level);
+        enum wp_find found = wp_search_set(view, &view->level[level], &view->looked_level[level], index);
+        if (found == WP_FIND_OK) return WP_FIND_OK;
+        if (found == WP_FIND_BUSY) outcome = WP_FIND_BUSY;
+    }
+    return outcome;
+}
+#define WP_LEVELS_ALL ((UINT64_C(1) << WP_LEVELS) - 1)
+#define WP_LEVELS_HIGH (WP_LEVELS_ALL << (1 - WP_PRIORITY_MIN) & WP_LEVELS_ALL)
+
+// Claim a strong task of a seat that is dead, retires, is stuck, or has far too many.
+//
+// Caller:   a worker that found nothing else in this round, and in one before.
+static inline enum wp_find wp_search_strong(struct wp_view *view, uint32_t *index) {
+    enum wp_find outcome = WP_FIND_NOTHING;
+    int64_t now_ns = 0;
+    for (uint32_t seat = 1; seat < view->seats; seat++) {
+        int64_t due_ns = seat == view->self ? WP_NEVER : wp_strong_due_ns(view, seat);
+        if (due_ns == WP_NEVER) continue;
+        if (now_ns == 0) now_ns = wp_os_now_ns();
+        if (due_ns > now_ns) {
+            // Not stuck, but it will be at it for long, and we have waited as long as for one that is.
+            if (now_ns - view->hungry_ns < wp_strong_patience_ns(view, seat)) continue;
+            const struct wp_taskset *strong = &view->places[seat].mailbox[wp_mailbox_of(WP_STRENGTH_STRONG)];
+            if (!wp_taskset_holds(strong, WP_STRONG_MANY)) continue;
+        }
+        enum wp_find found = wp_search_mailbox(view, seat, WP_STRENGTH_STRONG, index);
+        if (found == WP_FIND_OK) wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_STEALS, 1);
+        if (found == WP_FIND_OK) return WP_FIND_OK;
+        if (found == WP_FIND_BUSY) outcome = WP_FIND_BUSY;
+    }
+    return outcome;
+}
+
 static inline uint32_t wp_search_random(struct wp_view *view, uint32_t below) {
     uint32_t x = view->random; // xorshift32, Marsaglia 2003
     x ^= x << 13;
@@ -119,7 +179,7 @@ static inline enum wp_find wp_search_victims(struct wp_view *view, uint32_t *ind
     for (uint32_t n = 0; n < workers; n++) {
         uint32_t victim = 1 + (start + n) % workers;
         if (victim == view->self) continue;
-        enum wp_find found = wp_search_mailbox(view, victim, WP_STRENGTH_LIGHT, index);
+        enum wp_find found = wp_search_light(view, victim, index);
         if (found != WP_FIND_OK) found = wp_search_steal(view, victim, WP_STEAL_BATCH / 2, index);
         if (found == WP_FIND_OK) {
             wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_STEALS, 1);
@@ -139,19 +199,30 @@ static inline enum wp_find wp_search_round(struct wp_view *view, uint32_t *index
 #define WP_TRY(look)                                                                                                   \
     do {                                                                                                               \
         found = (look);                                                                                                \
-        if (found == WP_FIND_OK) return WP_FIND_OK;                                                                    \
+        if (found == WP_FIND_OK) goto ok;                                                                              \
         if (found == WP_FIND_BUSY) outcome = WP_FIND_BUSY;                                                             \
     } while (0)
-    if (++view->round % WP_FAIR_ROUND == 0) WP_TRY(wp_search_parent(view, index));
+    bool fair = ++view->round % WP_FAIR_ROUND == 0;
+    if (fair) WP_TRY(wp_search_parent(view, index));
     WP_TRY(wp_search_mailbox(view, view->self, WP_STRENGTH_FORCE, index));
+    if (!fair) WP_TRY(wp_search_levels(view, WP_LEVELS_HIGH, index));
     WP_TRY(wp_search_mailbox(view, view->self, WP_STRENGTH_STRONG, index));
     WP_TRY(wp_search_own(view, index));
-    WP_TRY(wp_search_mailbox(view, view->self, WP_STRENGTH_LIGHT, index));
+    WP_TRY(wp_search_light(view, view->self, index));
     WP_TRY(wp_search_parent(view, index));
     WP_TRY(wp_search_set(view, &view->orphans, &view->looked[WP_MAILBOXES], index));
     WP_TRY(wp_search_victims(view, index));
+    WP_TRY(wp_search_levels(view, WP_LEVELS_ALL, index));
+    if (view->hungry_ns == 0) {
+        view->hungry_ns = wp_os_now_ns();
+        return outcome;
+    }
+    WP_TRY(wp_search_strong(view, index));
 #undef WP_TRY
     return outcome;
+ok:
+    view->hungry_ns = 0;
+    return WP_FIND_OK;
 }
 
 enum wp_next {
@@ -160,7 +231,14 @@ enum wp_next {
     WP_NEXT_HARVEST, // this home's own tasks have outcomes
     WP_NEXT_SIGNAL,  // interrupted
     WP_NEXT_STOP,    // the parent wants this seat to end
+    WP_NEXT_MESSAGE, // messages are to be handled; the next look passes over them once
 };
+
+// A seat that retires runs what is bound to it alone, and leaves the rest to others.
+static inline enum wp_next wp_next_retiring(struct wp_view *view, uint32_t *index) {
+    enum wp_find found = wp_search_mailbox(view, view->self, WP_STRENGTH_FORCE, index);
+    return found == WP_FIND_OK ? WP_NEXT_TASK : found == WP_FIND_BUSY ? WP_NEXT_NOTHING : WP_NEXT_STOP;
+}
 
 // Look once, without waiting.
 static inline enum wp_next wp_next_now(struct wp_view *view, uint32_t *index) {
@@ -168,8 +246,13 @@ static inline enum wp_next wp_next_now(struct wp_view *view, uint32_t *index) {
     uint32_t stop = wp_load_relaxed(&wp_view_self(view)->seat->stop);
     if (stop == WP_STOP_NOW) return WP_NEXT_STOP;
     if (!wp_taskset_is_empty(&wp_view_self(view)->completions)) return WP_NEXT_HARVEST;
+    // Turn and turn about: a flood of messages does not hold up tasks, nor tasks messages.
+    view->heard = !view->heard && wp_seat_has_message(view);
+    if (view->heard) return WP_NEXT_MESSAGE;
+    if (stop == WP_STOP_RETIRE) return wp_next_retiring(view, index);
     enum wp_find found = wp_search_round(view, index);
     if (found == WP_FIND_OK) return WP_NEXT_TASK;
+    if (wp_seat_has_message(view)) return WP_NEXT_MESSAGE;
     return stop == WP_STOP_DRAINED && found == WP_FIND_NOTHING ? WP_NEXT_STOP : WP_NEXT_NOTHING;
 }
 
@@ -185,6 +268,8 @@ static inline enum wp_next wp_next_wait(struct wp_view *view, uint32_t *index, i
             next = wp_next_now(view, index);
             if (next != WP_NEXT_NOTHING) {
                 if (spun_ns > 0) wp_spin_adapt(view, true, spun_ns);
+                // relaxed: a look for others; it is not stuck in what came before its sleep.
+                wp_store_relaxed(&wp_view_self(view)->seat->since_ns, (uint64_t)begun_ns);
                 wp_search_end(view);
                 return next;
             }
@@ -194,9 +279,10 @@ static inline enum wp_next wp_next_wait(struct wp_view *view, uint32_t *index, i
         }
         wp_spin_adapt(view, false, 0);
         if (!wp_park_arm(view, WP_PARKER_FUTEX)) continue;
-        enum wp_wait slept = wp_park_sleep(view, timeout_ns);
+        int64_t left_ns = wp_watch_left_ns(view, timeout_ns);
+        enum wp_wait slept = wp_park_sleep(view, left_ns);
         wp_park_disarm(view);
-        if (slept == WP_WAIT_WOKEN) continue;
+        if (slept == WP_WAIT_WOKEN || (slept == WP_WAIT_TIMEOUT && left_ns != timeout_ns)) continue;
         wp_search_end(view);
         return slept == WP_WAIT_SIGNAL ? WP_NEXT_SIGNAL : WP_NEXT_NOTHING;
     }

@@ -94,7 +94,9 @@ struct wp_payload {
 
 //   state     the truth: home while FREE, RESERVED, DONE; CAS from READY; owner
 //             while CLAIMED, RUNNING; the recoverer for a proven dead owner
-//   target    home, while RESERVED; atomic because a stale hint may read it
+//   target    home, while RESERVED; its priority also while READY; atomic because a
+//             stale hint may read it
+//   cost_us   home, while RESERVED; atomic as target is
 //   cancel    home; read by the owner while it runs
 //   home      fixed when the segment is made
 //   result, start_ns, end_ns, pre_us   owner, while CLAIMED or RUNNING
@@ -114,7 +116,7 @@ struct wp_slot {
     int64_t end_ns;
     struct wp_payload argument;
     struct wp_payload result;
-    uint32_t cost_us;   // estimate of its cost; 0: unknown
+    wp_atomic32 cost_us; // estimate of its cost; 0: unknown
     uint32_t pre_us;    // measured time of the pre_task hook
     uint16_t home;
     uint8_t call;          // how the payload is applied to the function: the client's word
@@ -137,6 +139,7 @@ static inline enum wp_strength wp_target_strength(uint32_t t) {
     return (enum wp_strength)(t >> WP_TARGET_STRENGTH_SHIFT & 0xff);
 }
 static inline int8_t wp_target_priority(uint32_t t) { return (int8_t)(uint8_t)(t >> WP_TARGET_PRIORITY_SHIFT); }
+static inline bool wp_target_is_plain(uint32_t t) { return t >> WP_TARGET_STRENGTH_SHIFT == 0; }
 
 // May a process in `seat` claim a task with this target? Light and strong are
 // questions of manners, which the search answers; only force is law.

@@ -79,6 +79,19 @@ static inline bool wp_taskset_is_empty(const struct wp_taskset *s) {
     return true;
 }
 
+// Does it hold at least `enough` slots? A look: some may be void.
+static inline bool wp_taskset_holds(const struct wp_taskset *s, uint32_t enough) {
+    uint32_t count = 0;
+    for (uint32_t w = 0; w < s->summary_words && count < enough; w++)
+        // relaxed: a heuristic's input, all of it.
+        for (uint64_t bits = wp_load_relaxed(&s->summary[w]); bits != 0 && count < enough; bits &= bits - 1) {
+            uint32_t leaf = w * 64 + (uint32_t)__builtin_ctzll(bits);
+            // relaxed: as above.
+            if (leaf < s->leaf_words) count += (uint32_t)__builtin_popcountll(wp_load_relaxed(&s->leaves[leaf]));
+        }
+    return count >= enough;
+}
+
 // Which leaf comes next at or after leaf `from`, round the end?
 static inline uint32_t wp_taskset_next_leaf(const struct wp_taskset *s, uint32_t from) {
     for (uint32_t n = 0; n <= s->summary_words; n++) {

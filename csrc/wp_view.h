@@ -2,7 +2,7 @@
 //
 // Layer 3. Source: this project.
 //
-//   | head | idle | orphans | seats | per seat: deque, mailboxes, completions | arena | slots |
+//   | head | idle | mail | orphans, levels | seats | per seat: deque, mailboxes, completions, lanes | arena | slots |
 //
 // The places follow from five numbers of the head alone; a process reads them
 // once, checks them, and keeps pointers and bounds in private memory, so that no
@@ -22,6 +22,7 @@
 #include "wp_config.h"
 #include "wp_deque.h"
 #include "wp_idle.h"
+#include "wp_lane.h"
 #include "wp_segment.h"
 #include "wp_slot.h"
 #include "wp_stats.h"
@@ -31,11 +32,13 @@ enum wp_stop {
     WP_STOP_NO,
     WP_STOP_DRAINED, // end when nothing is left to be found
     WP_STOP_NOW,     // end after the task in hand
+    WP_STOP_RETIRE,  // end when nothing is left that only this seat may run
 };
 
 enum wp_life {
     WP_LIFE_EMPTY, // nobody, or a proven dead process that is recovered
     WP_LIFE_TAKEN, // a process was started for it
+    WP_LIFE_DUE,   // a process is about to be started for it
 };
 
 // In the segment, one for each seat.
@@ -46,7 +49,10 @@ enum wp_life {
 //   stop      the parent
 //   ready     the seat: the incarnation whose start hook has run
 //   current   the seat: the handle it runs; a look for others
-//   since_ns  the seat: when it entered that
+//   since_ns  the seat: when it entered or left a task, or awoke, last; the parent:
+//             when it began to start a process for the seat
+//   mean_ns   the seat: what its tasks take, smoothed; 0: none was run
+//   watch_ns  the seat: until when it sleeps at most, while it is the watcher
 struct wp_seat {
     wp_atomic32 parker;
     uint32_t reserved;
@@ -57,11 +63,27 @@ struct wp_seat {
     wp_atomic32 ready;
     wp_atomic64 current;
     wp_atomic64 since_ns;
-    uint8_t pad1[WP_CACHE_LINE - 32];
+    wp_atomic64 mean_ns;
+    wp_atomic64 watch_ns;
+    uint8_t pad1[WP_CACHE_LINE - 48];
     struct wp_stats stats;
 };
 
 _Static_assert(sizeof(struct wp_seat) == 4 * WP_CACHE_LINE, "segment layout: bump WP_LAYOUT_VERSION");
+
+// In the segment, once: what the parent needs to know of the lanes.
+//
+//   posted   a bit for each seat that has posted since the parent last read its lane;
+//            set by the seat, cleared by the parent
+//   listens  the parent: somebody there wants messages
+struct wp_mail {
+    wp_atomic64 posted[WP_SEAT_WORDS];
+    wp_atomic32 listens;
+    uint8_t pad[WP_CACHE_LINE - 8 * WP_SEAT_WORDS - 4];
+};
+
+_Static_assert(sizeof(struct wp_mail) == WP_CACHE_LINE, "segment layout: bump WP_LAYOUT_VERSION");
+_Static_assert(WP_LANE_BYTES >= WP_CACHE_LINE && (WP_LANE_BYTES & (WP_LANE_BYTES - 1)) == 0, "positions wrap");
 
 static inline uint64_t wp_life_of(uint32_t pid, uint32_t incarnation, enum wp_life life) {
     return (uint64_t)pid << 32 | (uint64_t)(incarnation & 0xffffff) << 8 | (uint64_t)life;
@@ -69,6 +91,7 @@ static inline uint64_t wp_life_of(uint32_t pid, uint32_t incarnation, enum wp_li
 static inline uint32_t wp_life_pid(uint64_t life) { return (uint32_t)(life >> 32); }
 static inline uint32_t wp_life_incarnation(uint64_t life) { return (uint32_t)(life >> 8 & 0xffffff); }
 static inline bool wp_life_is_taken(uint64_t life) { return (life & 0xff) == WP_LIFE_TAKEN; }
+static inline bool wp_life_is_empty(uint64_t life) { return (life & 0xff) == WP_LIFE_EMPTY; }
 
 // The three mailboxes of a seat, by the strength that binds a task to it.
 #define WP_MAILBOXES 3u
@@ -80,6 +103,7 @@ struct wp_place {
     struct wp_deque deque;
     struct wp_taskset mailbox[WP_MAILBOXES]; // over all slots
     struct wp_taskset completions;           // over its own slots, from first_slot on
+    struct wp_lane to_seat, to_parent;       // messages; none for the parent itself
     uint32_t first_slot;
     uint32_t slots;
     int eventfd; // signalled for WP_PARKER_EVENTFD; -1: none
@@ -89,9 +113,11 @@ struct wp_place {
 struct wp_view {
     struct wp_segment *head;
     struct wp_idle *idle;
+    struct wp_mail *mail;
     struct wp_slot *slots;
     struct wp_place *places;
     struct wp_taskset orphans;
+    struct wp_taskset level[WP_LEVELS]; // by priority, lowest first
     struct wp_arena *arena_head;
     struct wp_arena_view arena;
     uint32_t self;
@@ -109,8 +135,14 @@ struct wp_view {
     uint32_t round;   // searches so far
     uint32_t random;  // state of xorshift32, for victims
     uint32_t looked[WP_MAILBOXES + 2]; // last index taken: mailboxes, orphans, completions
+    uint32_t looked_level[WP_LEVELS];
+    int64_t hungry_ns; // since when it finds nothing; 0: it found something
+    int64_t watch_ns;  // deadline of its sleep, as the watcher; WP_NEVER: none
+    bool watches;      // it was the watcher, and has not seen to another yet
     int64_t spin_ns;  // how long this seat looks before it parks, adapted
     int64_t spin_max_ns;
+    wp_atomic32 unheard; // messages read from the lane and not handled yet
+    bool heard;          // the last look answered that there is a message
     bool spin_hot; // the last wait was short: the other side runs on another CPU
 };
 
@@ -137,7 +169,9 @@ static inline uint64_t wp_view_lay(struct wp_view *view, uint8_t *base, const st
     uint32_t slots = wp_shape_slots(shape);
     uint64_t head = wp_segment_carve(&end, sizeof(struct wp_segment));
     uint64_t idle = wp_segment_carve(&end, sizeof(struct wp_idle));
-    uint64_t orphans = wp_segment_carve(&end, wp_taskset_bytes(slots));
+    uint64_t mail = wp_segment_carve(&end, sizeof(struct wp_mail));
+    uint64_t orphans = wp_segment_carve(&end, wp_taskset_bytes(slots)), level[WP_LEVELS];
+    for (uint32_t n = 0; n < WP_LEVELS; n++) level[n] = wp_segment_carve(&end, wp_taskset_bytes(slots));
     uint64_t seats = wp_segment_carve(&end, shape->seats * sizeof(struct wp_seat));
     for (uint32_t s = 0; s < shape->seats; s++) {
         uint32_t own = s == WP_PARENT_SEAT ? shape->parent_slots : shape->worker_slots;
@@ -146,6 +180,7 @@ static inline uint64_t wp_view_lay(struct wp_view *view, uint8_t *base, const st
         uint64_t mailbox[WP_MAILBOXES];
         for (uint32_t m = 0; m < WP_MAILBOXES; m++) mailbox[m] = wp_segment_carve(&end, wp_taskset_bytes(slots));
         uint64_t completions = wp_segment_carve(&end, wp_taskset_bytes(own));
+        uint64_t lanes = s == WP_PARENT_SEAT ? 0 : wp_segment_carve(&end, 2 * wp_lane_bytes(WP_LANE_BYTES));
         if (view == NULL) continue;
         struct wp_place *place = &view->places[s];
         place->seat = (struct wp_seat *)(void *)(base + seats) + s;
@@ -155,13 +190,18 @@ static inline uint64_t wp_view_lay(struct wp_view *view, uint8_t *base, const st
         place->first_slot = s == WP_PARENT_SEAT ? 0 : shape->parent_slots + (s - 1) * shape->worker_slots;
         place->slots = own;
         place->eventfd = -1;
+        if (s == WP_PARENT_SEAT) continue;
+        place->to_seat = wp_lane_at(base + lanes, WP_LANE_BYTES);
+        place->to_parent = wp_lane_at(base + lanes + wp_lane_bytes(WP_LANE_BYTES), WP_LANE_BYTES);
     }
     uint64_t arena = wp_segment_carve(&end, wp_arena_bytes(shape->arena_bytes, shape->seats));
     uint64_t first = wp_segment_carve(&end, (uint64_t)slots * sizeof(struct wp_slot));
     if (view != NULL) {
         view->head = (struct wp_segment *)(void *)(base + head);
         view->idle = (struct wp_idle *)(void *)(base + idle);
+        view->mail = (struct wp_mail *)(void *)(base + mail);
         view->orphans = wp_taskset_at(base + orphans, slots);
+        for (uint32_t n = 0; n < WP_LEVELS; n++) view->level[n] = wp_taskset_at(base + level[n], slots);
         view->slots = (struct wp_slot *)(void *)(base + first);
         view->seats = shape->seats;
         view->slot_count = slots;
@@ -228,6 +268,10 @@ static inline enum wp_segment_check wp_view_open(struct wp_view *view, uint8_t *
                        memory_bytes, memory_fd, self)) {
         wp_view_close(view);
         return WP_SEGMENT_SIZE;
+    }
+    for (uint32_t s = 1; s < shape.seats; s++) {
+        wp_lane_sit(&view->places[s].to_seat);
+        wp_lane_sit(&view->places[s].to_parent);
     }
     view->self = self;
     view->polls = head->polls != 0;

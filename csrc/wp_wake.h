@@ -55,7 +55,123 @@ static inline void wp_place_hint(struct wp_view *view, uint32_t index, uint32_t 
     enum wp_strength strength = wp_target_strength(target);
     uint32_t seat = wp_target_seat(target);
     bool bound = strength != WP_STRENGTH_NONE && strength <= WP_STRENGTH_FORCE && seat >= 1 && seat < view->seats;
-    wp_taskset_add(bound ? &view->places[seat].mailbox[wp_mailbox_of(strength)] : &view->orphans, index);
+    uint32_t level = (uint32_t)(wp_target_priority(target) - WP_PRIORITY_MIN);
+    if ((bound && strength > WP_STRENGTH_LIGHT) || wp_target_priority(target) == 0 || level >= WP_LEVELS) {
+        wp_taskset_add(bound ? &view->places[seat].mailbox[wp_mailbox_of(strength)] : &view->orphans, index);
+        return;
+    }
+    wp_taskset_add(&view->level[level], index);
+    // sync idle.levels (publish): sticky; a searcher that parks looks again after its fence.
+    wp_or_acq_rel(&view->idle->levels, UINT64_C(1) << level);
+}
+
+// ---- strong tasks behind a busy seat: docs/scheduling.md
+
+// A seat is stuck once it has been at one task for so many times what its tasks take,
+// smoothed. Fewer move what soon would have run at home, more leave it waiting.
+#define WP_STUCK_MEANS 3
+// Below this, waking another costs as much as the wait.
+#define WP_STUCK_MIN_NS INT64_C(1000000)
+// While nobody knows what a task takes there.
+#define WP_STUCK_UNKNOWN_NS INT64_C(20000000)
+// A process that starts: importing its entrypoint may take that long.
+#define WP_STUCK_START_NS INT64_C(1000000000)
+#define WP_NEVER INT64_MAX
+
+// How long may `seat` be at one thing before others take its strong tasks?
+static inline int64_t wp_strong_patience_ns(struct wp_view *view, uint32_t seat) {
+    struct wp_seat *s = view->places[seat].seat;
+    // relaxed: a heuristic's input, all of it.
+    uint64_t life = wp_load_relaxed(&s->life), mean_ns = wp_load_relaxed(&s->mean_ns);
+    // relaxed: as above.
+    if (!wp_life_is_taken(life) || wp_load_relaxed(&s->ready) != wp_life_incarnation(life)) return WP_STUCK_START_NS;
+    if (mean_ns == 0) mean_ns = wp_load_relaxed(&wp_view_self(view)->seat->mean_ns); // relaxed: as above
+    if (mean_ns == 0) return WP_STUCK_UNKNOWN_NS;
+    if (mean_ns > INT64_MAX / (2 * WP_STUCK_MEANS)) return INT64_MAX / 2; // scribbled
+    int64_t patience_ns = (int64_t)mean_ns * WP_STUCK_MEANS;
+    return patience_ns < WP_STUCK_MIN_NS ? WP_STUCK_MIN_NS : patience_ns;
+}
+
+// From when on may others take the strong tasks of `seat`, if nothing changes there?
+//
+// Caller:   any process. A racy look: the claim decides, and being wrong costs order.
+// Returns:  0: now, it is dead or retires. WP_NEVER: it has none, or will look itself.
+static inline int64_t wp_strong_due_ns(struct wp_view *view, uint32_t seat) {
+    struct wp_place *place = &view->places[seat];
+    if (wp_taskset_is_empty(&place->mailbox[wp_mailbox_of(WP_STRENGTH_STRONG)])) return WP_NEVER;
+    // relaxed: a look, all of it.
+    uint32_t stop = wp_load_relaxed(&place->seat->stop);
+    if (wp_life_is_empty(wp_load_relaxed(&place->seat->life)) || stop >= WP_STOP_NOW) return 0;
+    if (wp_idle_has(view->idle->idle, seat) || wp_idle_has(view->idle->searching, seat)) return WP_NEVER;
+    // relaxed: a look. It sleeps inside a task, and then looks at its mailboxes too.
+    if (wp_load_relaxed(&place->seat->parker) & WP_PARKER_FUTEX) return WP_NEVER;
+    int64_t since_ns = (int64_t)wp_load_relaxed(&place->seat->since_ns); // relaxed: as above
+    int64_t patience_ns = wp_strong_patience_ns(view, seat);
+    return since_ns < 0 || since_ns > INT64_MAX - patience_ns - 1 ? 1 : since_ns + patience_ns;
+}
+
+// It becomes due merely by time, so one parked seat, the watcher, must sleep with a
+// deadline early enough for the strong tasks of `seat`, if another is parked at all.
+//
+//   who makes a seat's strong set wait: Publish, F1, ReadDue, ReadWatcher, ReadIdle, Token
+//   who parks:                          SetIdle, F2, ReadDue, SetWatcher, F2, ReadDue again
+//   who ceases to watch:                ClearWatcher, F1, ReadDue, ReadIdle, Token
+//
+// Caller:   who has published a strong task, or begins a task of its own, or another
+//           than watching; after a fence.
+static inline void wp_watch_ensure(struct wp_view *view, uint32_t seat) {
+    int64_t due_ns = wp_strong_due_ns(view, seat);
+    if (due_ns == WP_NEVER) return;
+    uint32_t watcher = wp_idle_next(view->idle->watcher, 1, view->seats);
+    if (watcher == WP_NO_SEAT) {
+        wp_wake_one(view); // it finds nothing, and parks as the watcher
+        return;
+    }
+    // relaxed: written before the bit, which is read by acquire.
+    if ((int64_t)wp_load_relaxed(&view->places[watcher].seat->watch_ns) > due_ns) wp_unpark(view, watcher);
+}
+
+// Be the watcher, if one is needed and no other is early enough; view->watch_ns is then
+// the deadline, else WP_NEVER.
+//
+// Caller:   a seat that is armed to park, after its fence.
+static inline void wp_watch_arm(struct wp_view *view) {
+    struct wp_seat *self = wp_view_self(view)->seat;
+    bool set = false;
+    view->watch_ns = WP_NEVER;
+    view->watches = false;
+    for (;;) {
+        int64_t due_ns = WP_NEVER;
+        for (uint32_t seat = 1; seat < view->seats; seat++) {
+            int64_t its_ns = seat == view->self ? WP_NEVER : wp_strong_due_ns(view, seat);
+            if (its_ns < due_ns) due_ns = its_ns;
+        }
+        uint32_t other = wp_idle_next(view->idle->watcher, 1, view->seats);
+        if (other == view->self) other = wp_idle_next(view->idle->watcher, view->self + 1, view->seats);
+        // Of two that became it at once the lower stays.
+        bool yields = other != WP_NO_SEAT && (!set || other < view->self) &&
+                      (int64_t)wp_load_relaxed(&view->places[other].seat->watch_ns) <= due_ns; // relaxed: see above
+        if (due_ns == WP_NEVER || yields) {
+            if (set) wp_idle_clear(view->idle->watcher, view->self);
+            view->watch_ns = WP_NEVER;
+            view->watches = false;
+            return;
+        }
+        if (set && view->watch_ns <= due_ns) return;
+        wp_store_relaxed(&self->watch_ns, (uint64_t)due_ns); // relaxed: published by the bit
+        view->watch_ns = due_ns;
+        view->watches = set = true;
+        wp_idle_set(view->idle->watcher, view->self);
+        wp_fence_seq_cst(); // sync wake.work (observe): F2
+    }
+}
+
+// How long may a seat sleep that has armed and was allowed `timeout_ns`?
+static inline int64_t wp_watch_left_ns(const struct wp_view *view, int64_t timeout_ns) {
+    if (view->watch_ns == WP_NEVER) return timeout_ns;
+    int64_t left_ns = view->watch_ns - wp_os_now_ns();
+    if (left_ns < 0) left_ns = 0;
+    return timeout_ns < 0 || left_ns < timeout_ns ? left_ns : timeout_ns;
 }
 
 // Say that a task for `target` was put where it will look.
@@ -70,6 +186,7 @@ static inline void wp_notify(struct wp_view *view, uint32_t target, enum wp_stre
         // mailboxes too, but may be far from done.
         // sync parker.armed (observe)
         if (wp_load_acquire(&view->places[target].seat->parker) & WP_PARKER_ARMED) wp_unpark(view, target);
+        if (strength == WP_STRENGTH_STRONG) wp_watch_ensure(view, target);
         if (strength != WP_STRENGTH_LIGHT || wp_idle_has(view->idle->idle, target)) return;
     }
     wp_wake_one(view);
@@ -95,12 +212,24 @@ static inline void wp_notify_home(struct wp_view *view, uint32_t home, wp_handle
 // Is there work that any worker may take? A look, ordered by the caller's fence.
 static inline bool wp_work_is_visible(struct wp_view *view) {
     if (wp_deque_size(&view->places[WP_PARENT_SEAT].deque) > 0 || !wp_taskset_is_empty(&view->orphans)) return true;
+    // sync idle.levels (observe): ordered by the caller's fence; 0 in most pools.
+    for (uint64_t used = wp_load_acquire(&view->idle->levels); used != 0; used &= used - 1) {
+        uint32_t level = (uint32_t)__builtin_ctzll(used);
+        if (level < WP_LEVELS && !wp_taskset_is_empty(&view->level[level])) return true;
+    }
     for (uint32_t seat = 1; seat < view->seats; seat++) {
         struct wp_place *place = &view->places[seat];
         if (wp_deque_size(&place->deque) > 0 || !wp_taskset_is_empty(&place->mailbox[wp_mailbox_of(WP_STRENGTH_LIGHT)]))
             return true;
     }
     return false;
+}
+
+// Is there a message for this worker, in its lane or read already? A look, as above.
+static inline bool wp_seat_has_message(struct wp_view *view) {
+    if (view->self == WP_PARENT_SEAT) return false;
+    // relaxed: written by this process; a thread of it that writes it leaves a token.
+    return wp_load_relaxed(&view->unheard) != 0 || !wp_lane_is_empty(&wp_view_self(view)->to_seat);
 }
 
 // Is there anything that this seat should be awake for?
@@ -110,6 +239,7 @@ static inline bool wp_seat_has_work(struct wp_view *view) {
     if (wp_load_relaxed(&self->seat->stop) != WP_STOP_NO) return true;
     for (uint32_t m = 0; m < WP_MAILBOXES; m++)
         if (!wp_taskset_is_empty(&self->mailbox[m])) return true;
+    if (wp_seat_has_message(view)) return true;
     return !wp_taskset_is_empty(&self->completions) || wp_work_is_visible(view);
 }
 
@@ -118,7 +248,15 @@ static inline void wp_search_begin(struct wp_view *view) { wp_idle_set(view->idl
 static inline void wp_search_end(struct wp_view *view) {
     wp_idle_clear(view->idle->searching, view->self);
     wp_fence_seq_cst(); // sync wake.work (observe): F2; who relied on this searcher is seen now
-    if (wp_idle_any(view->idle->idle) && wp_work_is_visible(view)) wp_wake_one(view);
+    const struct wp_taskset *strong = &wp_view_self(view)->mailbox[wp_mailbox_of(WP_STRENGTH_STRONG)];
+    bool must_watch = view->watches || !wp_taskset_is_empty(strong);
+    view->watches = false;
+    if (!wp_idle_any(view->idle->idle)) return;
+    if (wp_work_is_visible(view)) {
+        wp_wake_one(view); // if it finds nothing, it watches
+    } else if (must_watch) {
+        for (uint32_t seat = 1; seat < view->seats; seat++) wp_watch_ensure(view, seat);
+    }
 }
 
 // Announce sleep and look once more.
@@ -141,6 +279,7 @@ static inline bool wp_park_arm(struct wp_view *view, uint32_t how) {
     if (!wp_seat_has_work(view)) {
         // relaxed: ordered by the fence; who sets it looks at all slots after its own.
         if (wp_load_relaxed(&view->idle->watched)) wp_notify_home(view, WP_PARENT_SEAT, WP_NO_HANDLE);
+        wp_watch_arm(view);
         return true;
     }
     wp_idle_set(view->idle->searching, view->self);
@@ -153,6 +292,7 @@ static inline bool wp_park_arm(struct wp_view *view, uint32_t how) {
 static inline void wp_park_disarm(struct wp_view *view) {
     wp_idle_set(view->idle->searching, view->self);
     wp_idle_clear(view->idle->idle, view->self);
+    if (view->watches) wp_idle_clear(view->idle->watcher, view->self);
     // sync parker.token (observe): what the waker published is seen by the search.
     wp_and_acq_rel(&wp_view_self(view)->seat->parker, ~(WP_PARKER_TOKEN | WP_PARKER_ARMED));
 }

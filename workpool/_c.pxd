@@ -19,16 +19,20 @@ cdef extern from "wp_pool.h" nogil:
     enum: WP_MAX_SEATS
     enum: WP_INLINE_PAYLOAD_BYTES
     enum: WP_PARKER_EVENTFD
+    enum: WP_MESSAGE_INLINE_BYTES
+    enum: WP_MESSAGE_PART_BYTES
+    enum: WP_MESSAGE_NAP_LAST_NS
 
     enum wp_segment_check: WP_SEGMENT_OK, WP_SEGMENT_ALIEN, WP_SEGMENT_VERSION, WP_SEGMENT_SIZE, WP_SEGMENT_SHAPE, WP_SEGMENT_MEMORY
     enum wp_phase: WP_PHASE_FREE, WP_PHASE_RESERVED, WP_PHASE_READY, WP_PHASE_CLAIMED, WP_PHASE_RUNNING, WP_PHASE_DONE
     enum wp_outcome: WP_OUTCOME_NONE, WP_OUTCOME_OK, WP_OUTCOME_ERROR, WP_OUTCOME_CANCELLED, WP_OUTCOME_DIED
     enum wp_strength: WP_STRENGTH_NONE, WP_STRENGTH_LIGHT, WP_STRENGTH_STRONG, WP_STRENGTH_FORCE
     enum wp_wait: WP_WAIT_WOKEN, WP_WAIT_TIMEOUT, WP_WAIT_SIGNAL
-    enum wp_next: WP_NEXT_TASK, WP_NEXT_NOTHING, WP_NEXT_HARVEST, WP_NEXT_SIGNAL, WP_NEXT_STOP
-    enum wp_stop: WP_STOP_NO, WP_STOP_DRAINED, WP_STOP_NOW
+    enum wp_next: WP_NEXT_TASK, WP_NEXT_NOTHING, WP_NEXT_HARVEST, WP_NEXT_SIGNAL, WP_NEXT_STOP, WP_NEXT_MESSAGE
+    enum wp_stop: WP_STOP_NO, WP_STOP_DRAINED, WP_STOP_NOW, WP_STOP_RETIRE
     enum wp_alloc: WP_ALLOC_OK, WP_ALLOC_FULL, WP_ALLOC_NEVER, WP_ALLOC_NO_MEMORY
     enum wp_stat: WP_STAT_COUNT
+    enum wp_message_kind: WP_MESSAGE_NONE, WP_MESSAGE_BODY, WP_MESSAGE_BLOCK, WP_MESSAGE_PART, WP_MESSAGE_CORRUPT
 
     struct wp_shape:
         uint32_t seats
@@ -84,6 +88,19 @@ cdef extern from "wp_pool.h" nogil:
         int64_t spin_ns
         int64_t spin_max_ns
 
+    struct wp_lane:
+        pass
+
+    struct wp_message_part:
+        uint64_t stream
+        uint64_t total
+
+    struct wp_message:
+        wp_message_kind kind
+        const uint8_t *bytes
+        uint64_t size
+        wp_message_part part
+
     struct wp_recovered:
         uint32_t again
         uint32_t died
@@ -100,6 +117,7 @@ cdef extern from "wp_pool.h" nogil:
     uint32_t wp_state_owner(uint64_t)
     uint32_t wp_state_attempt(uint64_t)
     uint32_t wp_state_generation(uint64_t)
+    uint32_t wp_target(uint32_t, wp_strength, int)
     uint32_t wp_handle_index(wp_handle)
     bint wp_slot_is_done(wp_slot *, uint64_t *)
     bint wp_slot_cancel(wp_slot *, wp_handle)
@@ -109,6 +127,8 @@ cdef extern from "wp_pool.h" nogil:
     wp_handle wp_home_reserve(wp_view *)
     void wp_home_release(wp_view *, wp_handle)
     void wp_home_set_parent(wp_view *, wp_handle, wp_handle)
+    void wp_home_bind(wp_view *, wp_handle, uint32_t, uint32_t)
+    bint wp_home_promote(wp_view *, wp_handle, int)
     void wp_home_submit(wp_view *, wp_handle)
     bint wp_home_has_completions(wp_view *)
     uint64_t wp_home_take(wp_view *, uint32_t *)
@@ -126,6 +146,7 @@ cdef extern from "wp_pool.h" nogil:
     void wp_resume(wp_view *, uint32_t, int64_t)
     bint wp_park_arm(wp_view *, uint32_t)
     void wp_park_disarm(wp_view *)
+    int64_t wp_watch_left_ns(const wp_view *, int64_t)
     void wp_search_begin(wp_view *)
     void wp_search_end(wp_view *)
     void wp_enter(wp_view *, uint32_t)
@@ -133,6 +154,8 @@ cdef extern from "wp_pool.h" nogil:
 
     void wp_seat_take(wp_view *, uint32_t, uint32_t)
     uint32_t wp_seat_next_incarnation(wp_view *, uint32_t)
+    void wp_seat_due(wp_view *, uint32_t)
+    bint wp_seat_is_bound(wp_view *, uint32_t)
     void wp_seats_launched(wp_view *, uint32_t)
     void wp_idle_watch(wp_view *, bint)
     bint wp_is_busy(wp_view *)
@@ -143,6 +166,24 @@ cdef extern from "wp_pool.h" nogil:
     uint64_t wp_seat_stat(wp_view *, uint32_t, uint32_t)
     void wp_count_phases(wp_view *, uint32_t *)
     wp_recovered wp_recover(wp_view *, uint32_t, int32_t, int32_t)
+
+    bint wp_home_spin(wp_view *, wp_handle)
+    uint8_t *wp_message_begin(wp_view *, uint32_t, uint64_t)
+    void wp_message_send(wp_view *, uint32_t)
+    bint wp_message_send_block(wp_view *, uint32_t, uint64_t, uint64_t)
+    bint wp_message_send_part(wp_view *, uint32_t, uint64_t, uint64_t, const uint8_t *, uint64_t)
+    void wp_message_press(wp_view *, uint32_t)
+    bint wp_message_is_wanted(wp_view *)
+    void wp_message_listen(wp_view *, bint)
+    bint wp_message_waits(wp_view *)
+    uint32_t wp_message_posted(wp_view *, uint32_t)
+    void wp_message_again(wp_view *, uint32_t)
+    void wp_message_unheard(wp_view *, uint32_t)
+    wp_lane *wp_message_in(wp_view *, uint32_t)
+    wp_message_kind wp_message_look(wp_view *, wp_lane *, wp_message *)
+    void wp_message_done(wp_view *, wp_lane *, wp_message *)
+    wp_lane *wp_message_inherit(wp_view *, uint32_t)
+    void wp_message_nap(int64_t *)
 
     wp_alloc wp_arena_alloc(wp_arena_view *, uint64_t, uint64_t *)
     void wp_arena_free(wp_arena_view *, uint64_t)

@@ -12,14 +12,21 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from workpool cimport _c, _codec
+
+from collections import deque
 
 from workpool.errors import ArenaFull, ForkedPool, PoolClosed, WorkpoolError
 
 cdef extern from *:
     int __builtin_ctzll(uint64_t) nogil
+
+cdef extern from "Python.h":
+    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
+    object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
+    int PyErr_CheckSignals() except -1
 
 cdef enum:
     PENDING = 0
@@ -40,6 +47,7 @@ NEXT_NOTHING = -1
 NEXT_HARVEST = -2
 NEXT_SIGNAL = -3
 NEXT_STOP = -4
+NEXT_MESSAGE = -5
 
 # What Seat.wait() answers.
 WAIT_WOKEN = 0
@@ -49,6 +57,7 @@ WAIT_SIGNAL = 2
 STOP_NO = 0
 STOP_DRAINED = 1
 STOP_NOW = 2
+STOP_RETIRE = 3
 
 OUTCOME_OK = 1
 OUTCOME_ERROR = 2
@@ -94,6 +103,10 @@ cdef class TaskCore:
     cdef public object watchers
     cdef public bint watched
     cdef public object partial
+    cdef public object settling  # called with the task once it is settled, if it is watched
+    cdef public bint in_parent   # it runs in the parent now
+    cdef uint32_t target  # as in struct wp_slot, but 0 for a plain task
+    cdef uint32_t cost_us
     cdef int32_t worker_seat
     cdef int64_t submit_ns
     cdef int64_t start_ns
@@ -147,6 +160,36 @@ cdef class TaskCore:
         self.outcome = outcome
         self.value = value
         return True
+
+    def bind(self, uint32_t seat, int strength, int priority, double cost):
+        """Say where the task may run and in what order, before it is started.
+
+        Args:
+            seat: The seat it prefers or is bound to; with strength 0 none.
+            strength: 0 none, 1 light, 2 strong, 3 force.
+            priority: From -8 to 7.
+            cost: Estimated seconds; 0.0 is unknown.
+        """
+        if strength == 0:
+            seat = _c.WP_NO_SEAT
+        self.target = 0
+        if strength or priority:
+            self.target = _c.wp_target(seat, <_c.wp_strength>strength, priority)
+        self.cost_us = 0
+        if cost > 0.0:
+            self.cost_us = <uint32_t>min(max(cost * 1e6, 1.0), 4e9)
+
+    def ran_in_parent(self, double begun, double ended, double pre_seconds):
+        """Stamp a task that needed no slot; times as of ``time.monotonic()``."""
+        self.worker_seat = _c.WP_PARENT_SEAT
+        self.start_ns = <int64_t>(begun * 1e9)
+        self.end_ns = max(<int64_t>(ended * 1e9), self.start_ns + 1)
+        self.pre_us = <uint32_t>(pre_seconds * 1e6)
+
+    @property
+    def is_urgent(self):
+        """Whether its priority is above that of plain tasks."""
+        return 0 < self.target >> 24 < 128
 
     @property
     def slot_phase(self):
@@ -218,6 +261,11 @@ cdef class Seat:
     cdef public uint64_t parent  # the task that submits now, for those it starts; or WP_NO_HANDLE
     cdef object unpack
     cdef public object gatherer
+    cdef readonly object inbox  # messages that were read and not taken: (seat, body)
+    cdef dict partial  # by (seat, stream): the parts of a body so far
+    cdef uint64_t streams
+    cdef uint64_t tenants[_c.WP_MAX_SEATS]  # in the parent: who can be posted to, incarnation + 1
+    cdef str known_type  # of the last message, which the next is likely to have too
 
     def __cinit__(self, control, arena, int arena_fd, int index):
         cdef _c.wp_segment_check check
@@ -237,6 +285,8 @@ cdef class Seat:
         self.tasks = <PyObject **>PyMem_Calloc(self.view.places[index].slots, sizeof(PyObject *))
         if self.tasks == NULL:
             raise MemoryError()
+        self.inbox = deque()
+        self.partial = {}
         self.unpack = None
         self.parent = _c.WP_NO_HANDLE
         self.usable = True
@@ -348,6 +398,8 @@ cdef class Seat:
             task.function = function
         if self.parent != _c.WP_NO_HANDLE:
             _c.wp_home_set_parent(&self.view, handle, self.parent)
+        if task.target != 0:
+            _c.wp_home_bind(&self.view, handle, task.target, task.cost_us)
         slot.call = <uint8_t>call
         slot.attempt_limit = <uint8_t>attempts
         slot.submit_ns = _c.wp_os_now_ns()
@@ -358,6 +410,15 @@ cdef class Seat:
         self.outstanding += 1
         _c.wp_home_submit(&self.view, handle)
         return True
+
+    def promote(self, TaskCore task, int priority):
+        """Give a waiting task another priority; False: it waits no more."""
+        if task.outcome != PENDING or not self.usable:
+            return False
+        if task.handle == _c.WP_NO_HANDLE:
+            task.target = (task.target & 0xffffff) | <uint32_t>(priority & 0xff) << 24
+            return True
+        return _c.wp_home_promote(&self.view, task.handle, priority)
 
     def unfinished(self):
         """The tasks of this home that are in a slot."""
@@ -411,6 +472,8 @@ cdef class Seat:
                     while bits and self.usable:
                         _c.wp_home_untake(&self.view, first + <uint32_t>__builtin_ctzll(bits))
                         bits &= bits - 1
+                    if watched is not None:
+                        self.gatherer.to_notify.extend(watched)
                     raise
                 bits &= bits - 1
                 if task is not None and task.watched:
@@ -446,12 +509,12 @@ cdef class Seat:
                 value = self.unpack(outcome, self._death(slot), task)
             else:
                 value = self.unpack(outcome, self._decode(slot, &slot.result), task)
-        except Exception as error:  # the result cannot be rebuilt here: that is the outcome
-            outcome = _c.WP_OUTCOME_ERROR
-            value = error
-        except BaseException:
+        except KeyboardInterrupt:  # by a signal's handler: the task is collected another time
             self.tasks[local] = held
             raise
+        except BaseException as error:  # the result cannot be rebuilt here: that is the outcome
+            outcome = _c.WP_OUTCOME_ERROR
+            value = error
         task.worker_seat = <int32_t>_c.wp_state_owner(state)
         task.start_ns = slot.start_ns
         task.end_ns = slot.end_ns
@@ -496,8 +559,21 @@ cdef class Seat:
         if self.closing and self.users == 0:
             self._release()
 
+    def look(self):
+        """Look for a completion or message, without the GIL, as long as spinning pays: whether one came.
+
+        One thread of the home at a time, as wait().
+        """
+        cdef bint found
+        self._check()
+        self.users += 1
+        with nogil:
+            found = _c.wp_home_spin(&self.view, _c.WP_NO_HANDLE)
+        self._leave()
+        return found
+
     def arm(self):
-        """Ask for the eventfd's signal at the next completion; False: harvest first."""
+        """Ask for the eventfd's signal at the next completion or message; False: harvest, or read, first."""
         return not self.usable or _c.wp_home_arm(&self.view)
 
     def disarm(self):
@@ -569,6 +645,11 @@ cdef class Seat:
         _c.wp_search_end(&self.view)
         return False
 
+    def watch_seconds(self):
+        """How long the seat, which has announced sleep, may sleep at most; None for ever."""
+        cdef int64_t left_ns = _c.wp_watch_left_ns(&self.view, -1)
+        return None if left_ns < 0 else left_ns / 1e9
+
     def unpark_eventfd(self):
         """Take park_eventfd() back."""
         _c.wp_park_disarm(&self.view)
@@ -585,7 +666,9 @@ cdef class Seat:
     def open(self, uint32_t index):
         """A claimed task: its function's id (-1: in the payload), its ``CALL_`` constant, its payload."""
         cdef _c.wp_slot *slot = &self.view.slots[index]
-        function_id = -1 if slot.call & ~<uint8_t>TAGGED == OBJECT else self.function_id(index)
+        cdef object function_id = -1  # an object: as a C integer beside a uint64_t it would be 2**64 - 1
+        if slot.call & ~<uint8_t>TAGGED != OBJECT:
+            function_id = self.function_id(index)
         return function_id, slot.call, self._decode(slot, &slot.argument)
 
     cpdef uint64_t function_id(self, uint32_t index) except? 0:
@@ -604,6 +687,8 @@ cdef class Seat:
         """The pickled function; call function_id() first."""
         cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, self.view.slots[index].function, 16)
         cdef uint64_t size
+        if block == NULL:
+            raise ValueError("corrupt function reference: something wrote over the pool's shared memory")
         memcpy(&size, block + 8, 8)
         if _c.wp_arena_block_bytes(&self.view.arena, self.view.slots[index].function) < size + 16:
             raise ValueError("corrupt function: something wrote over the pool's shared memory")
@@ -624,6 +709,261 @@ cdef class Seat:
         """Say that the start hook has run."""
         _c.wp_seat_ready(&self.view, incarnation)
 
+    # ---- messages --------------------------------------------------------------------
+
+    def post(self, uint32_t seat, uint32_t incarnation, type, contents):
+        """Send a message to a worker's process, or from a worker to the parent.
+
+        Waits while the lane is full, and reads what comes the other way meanwhile.
+
+        Returns:
+            False: nobody is there to read it.
+        """
+        cdef Py_ssize_t named = 0, size
+        cdef const char *name = self._name(type, &named)
+        cdef uint8_t *out
+        cdef uint32_t prefix = <uint32_t>named
+        if not self._can_post(seat, incarnation):
+            return False
+        size = _codec.measure(contents)
+        if size >= 0 and 4 + named + size <= _c.WP_MESSAGE_INLINE_BYTES:
+            out = _c.wp_message_begin(&self.view, seat, 4 + named + size)
+            if out != NULL:
+                memcpy(out, &prefix, 4)
+                memcpy(out + 4, name, named)
+                _codec.write(contents, out + 4 + named)
+                _c.wp_message_send(&self.view, seat)
+                return True
+        return self.post_packed(seat, incarnation, self.pack(type, contents))
+
+    cdef const char *_name(self, type, Py_ssize_t *named) except NULL:
+        if not isinstance(type, str):
+            raise TypeError("a message's type must be a string, not " + (<object>type).__class__.__name__)
+        return PyUnicode_AsUTF8AndSize(type, named)
+
+    cdef bint _can_post(self, uint32_t seat, uint32_t incarnation) except -1:
+        if self.forked:
+            self._check()
+        if not self.usable:
+            return False
+        return self.index != _c.WP_PARENT_SEAT or (
+            0 < seat < self.view.seats and self.tenants[seat] == <uint64_t>incarnation + 1)
+
+    def pack(self, type, contents):
+        """A message's body, to be posted to several."""
+        cdef Py_ssize_t named = 0, size
+        cdef const char *name = self._name(type, &named)
+        cdef uint32_t prefix = <uint32_t>named
+        cdef bytes data = None, body
+        cdef uint8_t *out
+        size = _codec.measure(contents)
+        if size < 0:
+            data = _codec.pickled(contents)
+            size = PyBytes_GET_SIZE(data)
+        body = PyBytes_FromStringAndSize(NULL, 4 + named + size)
+        out = <uint8_t *>PyBytes_AS_STRING(body)
+        memcpy(out, &prefix, 4)
+        memcpy(out + 4, name, named)
+        if data is None:
+            _codec.write(contents, out + 4 + named)
+        else:
+            memcpy(out + 4 + named, PyBytes_AS_STRING(data), size)
+        return body
+
+    def post_packed(self, uint32_t seat, uint32_t incarnation, bytes body):
+        """post() of what pack() made."""
+        cdef uint64_t size = PyBytes_GET_SIZE(body), block = 0, at = 0, step
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(body)
+        cdef uint8_t *out
+        cdef int64_t nap_ns = 0
+        if not self._can_post(seat, incarnation):
+            return False
+        if size <= _c.WP_MESSAGE_INLINE_BYTES:
+            while True:
+                out = _c.wp_message_begin(&self.view, seat, size)
+                if out != NULL:
+                    memcpy(out, data, size)
+                    _c.wp_message_send(&self.view, seat)
+                    return True
+                if not self._wait_for_room(seat, incarnation, &nap_ns):
+                    return False
+        if _c.wp_arena_alloc(&self.view.arena, size, &block) == _c.WP_ALLOC_OK:
+            memcpy(_c.wp_arena_at(&self.view.arena, block, size), data, size)
+            try:
+                while not _c.wp_message_send_block(&self.view, seat, block, size):
+                    if not self._wait_for_room(seat, incarnation, &nap_ns):
+                        return False
+                block = 0
+                return True
+            finally:
+                if block != 0 and self.usable:
+                    _c.wp_arena_free(&self.view.arena, block)
+        self.streams += 1
+        cdef uint64_t stream = self.streams
+        while at < size:
+            step = min(size - at, <uint64_t>_c.WP_MESSAGE_PART_BYTES)
+            if _c.wp_message_send_part(&self.view, seat, stream, size, data + at, step):
+                at += step
+                nap_ns = 0
+            elif not self._wait_for_room(seat, incarnation, &nap_ns):
+                return False
+        return True
+
+    cdef bint _wait_for_room(self, uint32_t seat, uint32_t incarnation, int64_t *nap_ns) except -1:
+        """Let the receiver read; False: it never will."""
+        self.pull()
+        if self.index != _c.WP_PARENT_SEAT:
+            if len(self.inbox):
+                _c.wp_unpark(&self.view, self.index)  # a main thread that sleeps meanwhile
+            # With no listener in the parent, and nobody who gathers, it stays full.
+            if nap_ns[0] >= _c.WP_MESSAGE_NAP_LAST_NS and not _c.wp_message_is_wanted(&self.view):
+                return False
+        _c.wp_message_press(&self.view, seat)
+        with nogil:
+            _c.wp_message_nap(nap_ns)
+        PyErr_CheckSignals()
+        return self._can_post(seat, incarnation)
+
+    cpdef int pull(self) except -1:
+        """Read the lanes into the inbox."""
+        cdef uint32_t seat = 0
+        if not self.usable:
+            return 0
+        if self.index != _c.WP_PARENT_SEAT:
+            self._read(_c.wp_message_in(&self.view, self.index), self.index)
+            return 0
+        while True:
+            seat = _c.wp_message_posted(&self.view, seat + 1)
+            if seat == _c.WP_NO_SEAT:
+                return 0
+            if self.tenants[seat] and not self._read(_c.wp_message_in(&self.view, seat), seat):
+                _c.wp_message_again(&self.view, seat)
+
+    cdef bint _read(self, _c.wp_lane *lane, uint32_t seat) except -1:
+        """Read one lane; False: there may be more, but others have their turn."""
+        cdef _c.wp_message message
+        cdef _c.wp_message_kind kind
+        cdef int most = 1 << 13
+        cdef bytes body
+        try:
+            while most > 0:
+                most -= 1
+                kind = _c.wp_message_look(&self.view, lane, &message)
+                if kind == _c.WP_MESSAGE_NONE:
+                    return True
+                if kind == _c.WP_MESSAGE_CORRUPT:
+                    body = b""
+                else:
+                    body = PyBytes_FromStringAndSize(<const char *>message.bytes, message.size)
+                    _c.wp_message_done(&self.view, lane, &message)
+                if kind == _c.WP_MESSAGE_PART:
+                    body = self._assemble(seat, &message.part, body)
+                if body is not None:
+                    self.inbox.append((seat, body))
+        finally:
+            _c.wp_message_unheard(&self.view, len(self.inbox))
+        return False
+
+    cdef bytes _assemble(self, uint32_t seat, _c.wp_message_part *part, bytes piece):
+        """The whole body, once its last part is there."""
+        cdef list parts = self.partial.setdefault((seat, part.stream), [0])
+        parts[0] += len(piece)
+        parts.append(piece)
+        if parts[0] < part.total:
+            return None
+        del self.partial[seat, part.stream]
+        return b"".join(parts[1:])
+
+    def take_message(self):
+        """The oldest message of the inbox: the seat it is from, type, contents; None when there is none."""
+        cdef bytes body
+        if not self.inbox:
+            return None
+        entry = self.inbox.popleft()
+        _c.wp_message_unheard(&self.view, len(self.inbox))
+        if type(entry[1]) is tuple:  # of this process's own, never encoded
+            return entry[0], entry[1][0], entry[1][1]
+        body = entry[1]
+        try:
+            return self._decode_message(entry[0], body)
+        except Exception:
+            raise
+        except BaseException:  # a signal's handler, while the contents were unpickled
+            self.inbox.appendleft(entry)
+            _c.wp_message_unheard(&self.view, len(self.inbox))
+            raise
+
+    cdef object _decode_message(self, object seat, bytes body):
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(body)
+        cdef uint64_t size = PyBytes_GET_SIZE(body)
+        cdef str type = self._type_of(data, size)
+        cdef uint32_t named
+        memcpy(&named, data, 4)
+        try:
+            return seat, type, _codec.read(data + 4 + named, size - 4 - named)
+        except Exception as error:
+            error.add_note(f"in the contents of a message of type {type!r}")
+            raise
+
+    cdef str _type_of(self, const uint8_t *data, uint64_t size):
+        cdef uint32_t named = 0
+        cdef Py_ssize_t known = 0
+        cdef const char *name
+        if size < 5:
+            raise ValueError("corrupt message: something wrote over the pool's shared memory")
+        memcpy(&named, data, 4)
+        if named > size - 5:
+            raise ValueError("corrupt message: something wrote over the pool's shared memory")
+        if self.known_type is not None:
+            name = PyUnicode_AsUTF8AndSize(self.known_type, &known)
+            if known == <Py_ssize_t>named and memcmp(name, data + 4, named) == 0:
+                return self.known_type
+        self.known_type = PyUnicode_DecodeUTF8(<const char *>data + 4, named, NULL)
+        return self.known_type
+
+    @property
+    def has_mail(self):
+        """Whether, in the parent, there are messages to read or to take, a look."""
+        return self.index == _c.WP_PARENT_SEAT and self.usable and (
+            len(self.inbox) > 0 or _c.wp_message_waits(&self.view))
+
+    def listen(self, bint on):
+        """Say whether anybody in the parent wants messages."""
+        if self.usable:
+            _c.wp_message_listen(&self.view, on)
+
+    def hang_up(self, uint32_t seat):
+        """Read what a process that is gone sent, and end what it did not read; recover() comes next.
+
+        Returns:
+            The types of the messages that it did not read.
+        """
+        cdef _c.wp_message message
+        cdef _c.wp_message_kind kind
+        cdef _c.wp_lane *lane
+        cdef list lost = []
+        self._check()
+        while not self._read(_c.wp_message_in(&self.view, seat), seat):
+            pass
+        self.tenants[seat] = 0
+        for key in [key for key in self.partial if key[0] == seat]:
+            del self.partial[key]
+        lane = _c.wp_message_inherit(&self.view, seat)
+        streams = set()
+        while True:
+            kind = _c.wp_message_look(&self.view, lane, &message)
+            if kind == _c.WP_MESSAGE_NONE:
+                return lost
+            if kind == _c.WP_MESSAGE_CORRUPT:
+                continue
+            if kind != _c.WP_MESSAGE_PART or message.part.stream not in streams:
+                streams.add(message.part.stream if kind == _c.WP_MESSAGE_PART else None)
+                try:
+                    lost.append(self._type_of(message.bytes, message.size))
+                except ValueError:  # its middle alone, or scribbled over
+                    lost.append("?")
+            _c.wp_message_done(&self.view, lane, &message)
+
     # ---- the parent's side -----------------------------------------------------------
 
     def take(self, uint32_t seat, uint32_t pid):
@@ -631,8 +971,19 @@ cdef class Seat:
         _c.wp_seat_take(&self.view, seat, pid)
 
     def next_incarnation(self, uint32_t seat):
-        """The number of the process about to be started for ``seat``."""
-        return _c.wp_seat_next_incarnation(&self.view, seat)
+        """The number of the process about to be started for ``seat``; it can be posted to."""
+        cdef uint32_t incarnation = _c.wp_seat_next_incarnation(&self.view, seat)
+        self.tenants[seat] = <uint64_t>incarnation + 1
+        return incarnation
+
+    def due(self, uint32_t seat):
+        """A process will be started for an empty ``seat``."""
+        if self.usable:
+            _c.wp_seat_due(&self.view, seat)
+
+    def is_bound(self, uint32_t seat):
+        """Whether a task waits there that only this seat may run, a look."""
+        return self.usable and _c.wp_seat_is_bound(&self.view, seat)
 
     def launched(self, uint32_t workers):
         """How many workers there are now."""

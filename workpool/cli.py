@@ -201,7 +201,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         with open_pool(options.entrypoint, options.name, options.workers) as pool:
             sink = open_sink(options.output, form)
-            progress = Progress(source.count, shown=shown)
+            progress = Progress(source.total, shown=shown)
             work = Run(pool, source, sink, progress)
             try:
                 work.write()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from types import SimpleNamespace
 
+from workpool.messages import WorkerMessages
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -55,6 +57,8 @@ class WorkerClient:
         self._runner = runner
         self._seat = runner.seat
         self._submitter: Submitter | None = None
+        self.messages = WorkerMessages(runner)
+        self._post = runner.seat.post
         self.running: tuple[int, Any, Any] | None = None
 
     @property
@@ -89,6 +93,31 @@ class WorkerClient:
         """
         return self._submit_through().map(fn, iterables, chunksize, self._runner.workers)
 
+    def on_message(self, type: str, handler: Callable[[Any, WorkerClient], Any]) -> None:  # noqa: A002
+        """Have ``handler(contents, client)`` called for each message of ``type`` to this worker.
+
+        Messages are handled between tasks, while the worker is idle, at ``await`` and in
+        ``poll_messages()``. Usually called in ``on_worker_start``: messages that came before
+        wait until it has run. Several handlers of a type are called in the order in which
+        they were added; adding the same again changes nothing. A handler may be a coroutine
+        function. One that raises is logged.
+        """
+        self.messages.add(type, handler)
+
+    def post_message_to_pool(self, type: str, contents: Any = None) -> None:  # noqa: A002
+        """Send a message to the pool's listeners; waits while 64 KiB of messages are unread.
+
+        Args:
+            type: Which listeners get it.
+            contents: Anything that can be pickled, of any size.
+        """
+        if not self._post(0, 0, type, contents):
+            self.messages.dropped(type)
+
+    def poll_messages(self) -> int:
+        """Handle the messages that are there now; returns how many."""
+        return self.messages.poll(self)
+
     def _submit_through(self) -> Submitter:
         if self._submitter is None:
             from workpool.nested import Submitter
@@ -103,14 +132,21 @@ class WorkerClient:
 _current: WorkerClient | None = None
 
 
+# The main client, in a task that runs in the parent.
+in_parent: ContextVar[Any] = ContextVar("workpool_parent", default=None)
+
+
 def current_client() -> WorkerClient:
-    """The client of this worker.
+    """The client of this worker; in a task that runs in the parent, the main client.
 
     Raises:
-        RuntimeError: This process is not a worker.
+        RuntimeError: This is no task, and this process not a worker.
     """
     if _current is None:
-        raise RuntimeError("current_client() is for code that runs in a workpool worker")
+        main = in_parent.get()
+        if main is None:
+            raise RuntimeError("current_client() is for code that runs in a workpool worker")
+        return main  # type: ignore[no-any-return]
     return _current
 
 

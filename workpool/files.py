@@ -29,7 +29,7 @@ class Source(NamedTuple):
     """The items of an input, how many there are (None: unknown), and how one is named."""
 
     items: Iterator[tuple[int, Any]]
-    count: int | None
+    total: int | None
     place: Callable[[int], str]
 
 

@@ -24,16 +24,24 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, Block, Seat
+from workpool.errors import ForkedPool, PoolClosed
+from workpool.messages import running_loop
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from workpool.local import Local
     from workpool.task import Task
 
 # A waiting main thread looks for signals this often: one that arrives between the last
 # look and the sleep would else be seen only at the next completion.
 _SIGNAL_CHECK_SECONDS = 0.5
+
+
+if TYPE_CHECKING:
+    # A task past the last slot, with the arguments of Seat.start().
+    _Waiting = tuple[Task[Any], Block | None, int, Any, int]
 
 
 class Gatherer:
@@ -44,10 +52,15 @@ class Gatherer:
         self.eventfd = eventfd
         self.worker = worker
         self.watched = 0  # unsettled tasks that somebody watches
-        self._lead = threading.Lock()
+        self.listening = False  # somebody wants messages
+        self.read_messages: Callable[[], object] = lambda: None
+        self.local: Local | None = None  # the tasks of this process, once there was one
+        self._lead: dict[None, int] = {}  # the thread that leads, while one does
         self._followers: collections.deque[threading.Lock] = collections.deque()
-        self._backlog: collections.deque[tuple[Task[Any], Block | None, int, Any, int]] = collections.deque()
-        self._to_notify: collections.deque[Task[Any]] = collections.deque()
+        # Tasks past the last slot, by id: those of a high priority go first.
+        self._urgent: collections.OrderedDict[int, _Waiting] = collections.OrderedDict()
+        self._backlog: collections.OrderedDict[int, _Waiting] = collections.OrderedDict()
+        self.to_notify: collections.deque[Task[Any]] = collections.deque()
         self._conditions: list[tuple[Callable[[], bool], Task[None]]] = []
         self._loops: dict[asyncio.AbstractEventLoop, _LoopReader] = {}
         self._thread: threading.Thread | None = None
@@ -59,35 +72,65 @@ class Gatherer:
     @property
     def unfinished(self) -> int:
         """Tasks of this home without an outcome."""
-        return self.seat.outstanding + len(self._backlog)
+        return self.queued + (0 if self.local is None else self.local.unfinished)
+
+    @property
+    def queued(self) -> int:
+        """Those of them that are for the workers."""
+        return self.seat.outstanding + len(self._urgent) + len(self._backlog)
+
+    def pending(self) -> list[Task[Any]]:
+        """The tasks without an outcome, but for those that this process runs now."""
+        here = [] if self.local is None else self.local.pending()
+        waiting = [*self._urgent.values(), *self._backlog.values()]
+        return [*self.seat.unfinished(), *(entry[0] for entry in waiting), *here]
 
     def start(self, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int = 1) -> None:
         """Offer a task to the workers; past the last slot it waits here for one."""
         try:
-            if not self._backlog and self.seat.start(task, block, call, payload, attempts):
+            first = not self._waits() or (task.is_urgent and not self._urgent)
+            if first and self.seat.start(task, block, call, payload, attempts):
                 return
+        except (PoolClosed, ForkedPool):
+            raise
         except Exception as error:  # it cannot be encoded: that is its outcome
-            if not task.settle(OUTCOME_ERROR, error):
+            if not self.settle(task, OUTCOME_ERROR, error):
                 raise
             return
-        self._backlog.append((task, block, call, payload, attempts))
+        self._put_back((task, block, call, payload, attempts))
         self.collect()
-        if self._backlog:
+        if self._waits():
             self.attend_in_thread()
 
+    def _waits(self) -> bool:
+        """Whether a task waits for a slot."""
+        return bool(self._backlog or self._urgent)
+
+    def _put_back(self, entry: _Waiting, first: bool = False) -> None:
+        """Have a task wait for a slot: behind its like, or before them."""
+        backlog = self._urgent if entry[0].is_urgent else self._backlog
+        backlog[entry[0].id] = entry
+        if first:
+            backlog.move_to_end(entry[0].id, last=False)
+
+    def _take_next(self) -> _Waiting | None:
+        """Who waits for a slot first; None if another thread has it, this instant."""
+        try:
+            return (self._urgent or self._backlog).popitem(last=False)[1]
+        except KeyError:
+            return None
+
     def cancel(self, task: Task[Any]) -> bool:
-        """Cancel a task that no worker has claimed."""
+        """Cancel a task that nobody has begun."""
         if task.cancelled():
             return True
-        if not self.seat.cancel(task):
-            waiting = next((entry for entry in self._backlog if entry[0] is task), None)
+        here = self.local is not None and self.local.cancel(task)
+        if not (here or self.seat.cancel(task)):
+            waiting = self._urgent.pop(task.id, None) or self._backlog.pop(task.id, None)
             if waiting is None or not task.settle(OUTCOME_CANCELLED, None):
                 return False
-            try:
-                self._backlog.remove(waiting)
-            except ValueError:
-                pass  # refilled meanwhile: that passes over a task with an outcome
         self._announce([task])
+        self._wake_leader()
         if self._conditions:
             self._check_conditions()
         return True
@@ -95,18 +138,30 @@ class Gatherer:
     def cancel_queued(self, error: BaseException | None = None) -> None:
         """Cancel what no worker has claimed; with ``error``, that is its outcome instead."""
         outcome = OUTCOME_CANCELLED if error is None else OUTCOME_ERROR
-        while self._backlog:
-            self.settle(self._backlog.popleft()[0], outcome, error)
+        while self._waits():
+            entry = self._take_next()
+            if entry is not None:
+                self.settle(entry[0], outcome, error)
+        if self.local is not None and error is None:  # a pool without workers still has its parent
+            for task in self.local.pending():
+                if self.local.cancel(task):
+                    self._announce([task])
         for task in self.seat.unfinished():
             if self.seat.cancel(task, error):
                 self._announce([task])
+        self._wake_leader()
         if self._conditions:
             self._check_conditions()
 
     def poke(self) -> None:
         """Something happened that conditions depend on: whoever gathers shall look."""
-        if self._conditions or self._backlog:
-            self.seat.wake()
+        if self._conditions or self._waits() or self.seat.has_mail:
+            self.stir()
+
+    def stir(self) -> None:
+        """Have whoever gathers, or would, look at everything."""
+        self.seat.wake()
+        if not self._closed:
             os.eventfd_write(self.eventfd, 1)
 
     def settle(self, task: Task[Any], outcome: int, value: Any) -> bool:
@@ -114,7 +169,24 @@ class Gatherer:
         if not task.settle(outcome, value):
             return False
         self._announce([task])
+        self._wake_leader()
         return True
+
+    def settle_local(self, task: Task[Any], outcome: int, value: Any) -> None:
+        """Give a task that this process has run its outcome."""
+        self.settle(task, outcome, value)
+        if self._conditions:
+            self._check_conditions()
+
+    def call_for_help(self, run_in_loop: Callable[[asyncio.AbstractEventLoop], object]) -> None:
+        """There is a task for this process: tell who waits, or an event loop that has waited."""
+        if self._lead:
+            self.seat.wake()
+            return
+        for loop in list(self._loops):
+            if loop.is_running():
+                loop.call_soon_threadsafe(run_in_loop, loop)
+                return
 
     def when(self, condition: Callable[[], bool], task: Task[None]) -> Task[None]:
         """Settle ``task`` once ``condition()``, which is asked whenever something happened."""
@@ -144,31 +216,39 @@ class Gatherer:
         watched = self.seat.harvest()
         if watched is not None:
             self._announce(watched)
-        if self._backlog:
+        elif self.to_notify:  # left by one who was interrupted
+            self._announce([])
+        if self.seat.has_mail:
+            self.read_messages()
+        if self._waits():
             self._refill()
         if self._conditions:
             self._check_conditions()
 
     def _announce(self, tasks: list[Task[Any]]) -> None:
         # Through a queue: an interrupt in a callback leaves the rest to the next round.
-        self._to_notify.extend(tasks)
-        while self._to_notify:
-            task = self._to_notify.popleft()
+        self.to_notify.extend(tasks)
+        while True:
+            try:
+                task = self.to_notify.popleft()
+            except IndexError:
+                return  # done, or another thread does the rest
             if task.watched:
                 task._notify()
 
     def _refill(self) -> None:
-        while self._backlog:
-            entry = self._backlog.popleft()
-            task, block, call, payload, attempts = entry
-            if task.done():
+        while self._waits():
+            entry = self._take_next()
+            if entry is None or entry[0].outcome_code:
                 continue
             try:
-                if not self.seat.start(task, block, call, payload, attempts):
-                    self._backlog.appendleft(entry)
+                if not self.seat.start(*entry):
+                    self._put_back(entry, first=True)
                     return
+            except (PoolClosed, ForkedPool):
+                return
             except Exception as error:
-                self.settle(task, OUTCOME_ERROR, error)
+                self.settle(entry[0], OUTCOME_ERROR, error)
 
     def waiter_list(self) -> list[Any]:
         """Where ``concurrent.futures.wait`` puts its waiters."""
@@ -183,39 +263,62 @@ class Gatherer:
             TimeoutError: It has none after ``timeout`` seconds.
         """
         self.collect()
-        if task.done():
+        if task.outcome_code:
             return
-        end = None if timeout is None else time.monotonic() + timeout
-        turn: threading.Lock | None = None
-        while True:
-            if self._lead.acquire(False):
-                try:
-                    self._lead_until(task, end)
-                finally:
-                    self._lead.release()
-                    self._resign()
-            else:
-                if turn is None:
-                    turn = threading.Lock()
-                    turn.acquire()
-                    task._watch(_Releaser(turn))
-                self._follow(task, end, turn)
-            if task.done():
-                return
-            if end is not None and time.monotonic() >= end:
-                raise TimeoutError
+        if self.local is None:
+            self._wait(task, timeout)
+        else:
+            with self.local.waiting():
+                self._wait(task, timeout)
 
-    def _lead_until(self, task: Task[Any], end: float | None) -> None:
+    def _wait(self, task: Task[Any], timeout: float | None) -> None:
+        end = None if timeout is None else time.monotonic() + timeout
+        me = threading.get_ident()
+        if self._lead.get(None) == me:  # a callback, called by this thread as it leads, waits itself
+            self._lead_until(task, end, yields=False)
+        else:
+            turn: threading.Lock | None = None
+            try:
+                while not (task.outcome_code or (end is not None and time.monotonic() >= end)):
+                    if self.local is not None and timeout != 0:
+                        self.local.run_until(task)
+                        if task.outcome_code:
+                            break
+                    # One step for who leads and for saying so: an interrupt finds both or none.
+                    if self._lead.setdefault(None, me) == me:
+                        self._lead_until(task, end)
+                        if self.local is not None and self.local.has_work():
+                            del self._lead[None]  # a task of this process comes first: others may lead
+                            self._resign()
+                        continue
+                    if turn is None:
+                        turn = threading.Lock()
+                        turn.acquire()
+                        task._watch(_Releaser(turn))
+                    self._follow(task, end, turn)
+            finally:
+                # Whoever leaves, for whatever reason, sees to it that somebody leads:
+                # it may have been told to, at the moment its own time was up.
+                if self._lead.get(None) == me:
+                    del self._lead[None]
+                if not self._lead:
+                    self._resign()
+        if not task.outcome_code:
+            raise TimeoutError
+
+    def _lead_until(self, task: Task[Any], end: float | None, yields: bool = True) -> None:
         seat = self.seat
-        if self.watched:
+        if self.watched or self.listening:
             seat.disarm()
-        while not task.done():
+        while not (task.outcome_code or (yields and self.local is not None and self.local.has_work())):
             left = None if end is None else end - time.monotonic()
             if left is not None and left <= 0:
                 return
             nap = _SIGNAL_CHECK_SECONDS if left is None or left > _SIGNAL_CHECK_SECONDS else left
             # Alone, this thread need not be woken for the outcomes of other tasks.
-            alone = not (self._followers or self._backlog or self.watched or self._conditions)
+            alone = not (
+                self._followers or self._waits() or self.watched or self._conditions or self.listening
+            )
             seat.wait(task if alone else None, nap)
             self.collect()
 
@@ -231,30 +334,33 @@ class Gatherer:
             self._arm()
 
     def _follow(self, task: Task[Any], end: float | None, turn: threading.Lock) -> None:
-        """Sleep on ``turn``, which is locked, until the task is done or the lead is ours to take."""
+        """Sleep on ``turn``, which is locked, until the task is done or the lead may be ours."""
         self._followers.append(turn)
         try:
-            if self._lead.acquire(False):  # the leader left before it could see us
-                self._lead.release()
-            elif not task.done():
-                self.seat.wake()  # the leader may sleep for its own task alone
-                turn.acquire(timeout=-1 if end is None else max(0.0, end - time.monotonic()))
-        except BaseException:
-            self._unfollow(turn, leaving=True)
-            raise
-        self._unfollow(turn, leaving=task.done())
+            if self._lead and not task.outcome_code:  # else the leader left before it could see us
+                self.seat.wake()  # it may sleep for its own task alone
+                left = _SIGNAL_CHECK_SECONDS if end is None else end - time.monotonic()
+                turn.acquire(timeout=max(0.0, min(left, _SIGNAL_CHECK_SECONDS)))
+        finally:
+            try:
+                self._followers.remove(turn)
+            except ValueError:
+                pass  # told to lead
 
-    def _unfollow(self, turn: threading.Lock, leaving: bool) -> None:
-        try:
-            self._followers.remove(turn)
-        except ValueError:  # we were told to lead: if we will not, somebody else must
-            if leaving and not self._lead.locked():
-                self._resign()
+    def _wake_leader(self) -> None:
+        """An outcome came that is no completion: the leader may sleep for it."""
+        if self._lead and self._lead.get(None) != threading.get_ident():
+            self.seat.wake()
+
+    def look(self) -> None:
+        """Settle what is done, if there is anything."""
+        if self.seat.has_completions():
+            self.collect()
 
     # ---- event loops and callbacks ---------------------------------------------------
 
     def _needs_watch(self) -> bool:
-        return bool(self.watched or self._backlog or self._conditions)
+        return bool(self.watched or self._waits() or self._conditions or self.listening)
 
     def _arm(self) -> None:
         while not self.seat.arm():
@@ -264,13 +370,25 @@ class Gatherer:
 
     def attend(self) -> None:
         """Somebody watches now: unless a thread leads, the eventfd must."""
-        if self._lead.locked():
+        if self._lead:
             self.seat.wake()
         else:
             self._arm()
 
     def attend_in_thread(self) -> None:
         """Have a gather thread serve what is watched."""
+        self._start_thread()
+        self.attend()
+
+    def rouse(self) -> None:
+        """As attend_in_thread(), but settles nothing in this thread."""
+        self._start_thread()
+        if self._lead:
+            self.seat.wake()
+        else:
+            os.eventfd_write(self.eventfd, 1)
+
+    def _start_thread(self) -> None:
         if self._thread is None:
             with self._starting:
                 started = self._thread is not None  # by another thread, meanwhile
@@ -278,7 +396,6 @@ class Gatherer:
                     thread = threading.Thread(target=self._serve, name="workpool-gather", daemon=True)
                     thread.start()
                     self._thread = thread
-        self.attend()
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -286,30 +403,66 @@ class Gatherer:
         while not self._closed:
             poll.poll()
             self.on_event()
+            if self.listening:
+                self._stay_hot()
+
+    def _stay_hot(self) -> None:
+        """Lead, without a task to wait for, while messages come as fast as from another CPU."""
+        me = threading.get_ident()
+        try:
+            if self._lead.setdefault(None, me) != me:
+                return
+            self.seat.disarm()
+            while not (self._followers or self._closed) and self.seat.look():
+                self.collect()
+        finally:
+            if self._lead.get(None) == me:
+                del self._lead[None]
+                self._resign()
+
+    def listen(self, on: bool) -> None:
+        """Have messages read as they come, or no longer."""
+        self.listening = on
+        if not on:
+            return
+        loop = running_loop()
+        if loop is None:
+            self.attend_in_thread()
+        else:
+            self._reader(loop)
+            self.attend()
 
     def on_event(self) -> None:
         """The eventfd was signalled, or may have been."""
+        if self._closed:
+            return
         try:
             os.eventfd_read(self.eventfd)
         except BlockingIOError:
             pass  # another reader was quicker; there may still be something for us
         self.collect()
-        if self._needs_watch() and not self._lead.locked():
+        if self._needs_watch() and not self._lead:
             self._arm()
 
     def attend_in_loop(self, task: Task[Any], loop: asyncio.AbstractEventLoop) -> asyncio.Future[None]:
         """A future of ``loop`` that is done when ``task`` is."""
-        reader = self._loops.get(loop)
-        if reader is None:
-            for old in [other for other in self._loops if other.is_closed()]:
-                self._loops.pop(old).close()
-            reader = self._loops[loop] = _LoopReader(self, loop)
+        reader = self._reader(loop)
         future = loop.create_future()
         if task._watch(lambda _: reader.settle(future)):
             self.attend()
         else:
             future.set_result(None)
+        if self.local is not None and self.local.unfinished:
+            loop.call_soon(self.local.run_in_loop, loop)
         return future
+
+    def _reader(self, loop: asyncio.AbstractEventLoop) -> _LoopReader:
+        reader = self._loops.get(loop)
+        if reader is None:
+            for old in [other for other in self._loops if other.is_closed()]:
+                self._loops.pop(old).close()
+            reader = self._loops[loop] = _LoopReader(self, loop)
+        return reader
 
     def close(self) -> None:
         """End the gather thread and let go of the loops."""

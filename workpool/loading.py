@@ -101,6 +101,7 @@ def _import_module(name: str) -> ModuleType:
 
 def _import_file(path: str) -> ModuleType:
     """Import a file under its own stem, so that what it defines can be pickled by name."""
+    import importlib.machinery
     import importlib.util
     import os.path
 
@@ -111,7 +112,9 @@ def _import_file(path: str) -> ModuleType:
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == path:
         return loaded
-    spec = importlib.util.spec_from_file_location(name, path)
+    # With its loader: the suffix need not be .py.
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise EntrypointError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
@@ -127,6 +130,7 @@ def takes_client(function: Callable[..., Any], before: int) -> bool:
     """
     code = getattr(function, "__code__", None)
     if code is not None and not hasattr(function, "__wrapped__") and not hasattr(function, "__signature__"):
+        before += getattr(function, "__self__", None) is not None  # a bound method's code counts self
         if code.co_argcount <= before:
             return False
         without_default = code.co_argcount - len(function.__defaults__ or ())

@@ -18,7 +18,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from workpool._core import OUTCOME_OK
+from workpool._core import OUTCOME_CANCELLED, OUTCOME_OK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -127,6 +127,8 @@ class Mapping(Generic[R]):
         def settled(task: Task[list[R]]) -> None:
             if task.outcome_code == OUTCOME_OK:
                 self._chunks.learn(task.task_cost, items)
+            elif task.outcome_code == OUTCOME_CANCELLED:
+                self._exhausted = True  # by dispose() or close(): what was not offered is cancelled too
             self._arrived.put((task, items))
             if not self._buffered:
                 self._in_flight -= 1
@@ -197,3 +199,80 @@ class Mapping(Generic[R]):
 def apply_chunk(fn: Callable[..., R], chunk: list[Any], star: bool) -> list[R]:
     """The work of a chunk whose function travels with it."""
     return [fn(*item) for item in chunk] if star else [fn(item) for item in chunk]
+
+
+class LongestFirst(Generic[R]):
+    """A map of items whose costs are known: the longest go first, results keep their order.
+
+    Args:
+        submit: Offers some items, given by their numbers, with what they cost together.
+        costs: Seconds of each item, or None: such count as the mean of the others.
+        size: Items per task; None for as many as fill a chunk's time.
+    """
+
+    def __init__(
+        self,
+        submit: Callable[[list[int], float], Task[list[R]]],
+        costs: list[float | None],
+        size: int | None,
+    ) -> None:
+        known = [cost for cost in costs if cost is not None]
+        usual = sum(known) / len(known) if known else 0.0
+        each = [usual if cost is None else cost for cost in costs]
+        self._tasks: list[Task[list[R]]] = []
+        self._places: list[tuple[int, int]] = [(0, 0)] * len(each)  # by item: task, and where in it
+        order = sorted(range(len(each)), key=lambda item: -each[item])
+        chunk: list[int] = []
+        total = 0.0
+        for item in order:
+            self._places[item] = len(self._tasks), len(chunk)
+            chunk.append(item)
+            total += each[item]
+            if len(chunk) == size or (size is None and total >= _CHUNK_SECONDS):
+                self._tasks.append(submit(chunk, total))
+                chunk, total = [], 0.0
+        if chunk:
+            self._tasks.append(submit(chunk, total))
+
+    def results(self, ordered: bool, timeout: float | None) -> Iterator[R]:
+        """The results, in order of the items or as they come; dropping it cancels the rest."""
+        end = None if timeout is None else time.monotonic() + timeout
+        return self._in_order(end) if ordered else self._as_they_come(end)
+
+    def _in_order(self, end: float | None) -> Iterator[R]:
+        try:
+            for number, place in self._places:
+                task = self._tasks[number]
+                if not task.done():
+                    task._wait(None if end is None else max(0.0, end - time.monotonic()))
+                yield _item_of(task, place)
+        finally:
+            self._cancel()
+
+    def _as_they_come(self, end: float | None) -> Iterator[R]:
+        from concurrent.futures import as_completed
+
+        try:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            task: Any
+            for task in as_completed(self._tasks, left):
+                error = task.exception()
+                yield from task.result() if error is None else task.partial or ()
+                if error is not None:
+                    raise error
+        finally:
+            self._cancel()
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+def _item_of(task: Task[list[R]], place: int) -> R:
+    error = task.exception()
+    if error is None:
+        return task.result()[place]
+    before: list[R] = task.partial or []
+    if place < len(before):
+        return before[place]
+    raise error

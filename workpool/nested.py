@@ -174,6 +174,9 @@ class NestedGatherer(Gatherer):
     def attend(self) -> None:
         """Nothing to arm: the main thread gathers between tasks, while it waits, and idle."""
 
+    def rouse(self) -> None:
+        """As attend()."""
+
     def attend_in_thread(self) -> None:
         """No thread: it would take the eventfd's signals from the worker's event loop."""
 

@@ -96,7 +96,8 @@ def pack_exception(error: BaseException, partial: list[Any] | None = None) -> by
     text = "".join(traceback.format_exception(error))
     try:
         data = dumps(error)
-        pickle.loads(data)  # an __init__ of other arity fails only here
+        if not isinstance(pickle.loads(data), BaseException):  # an __init__ of other arity fails only here
+            raise TypeError("it unpickles as something else")
     except Exception:
         data = pickle.dumps(RemoteError(_qualified(type(error)), _text_of(error), text))
     before: bytes | None = None
@@ -135,5 +136,6 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
         error = pickle.loads(data)
     except Exception as failure:
         error = RemoteError("an exception that cannot be unpickled here", str(failure), text)
-    error.__cause__ = RemoteTraceback(text)
+    # Past a __setattr__ of its own, as frozen exceptions have.
+    BaseException.__dict__["__cause__"].__set__(error, RemoteTraceback(text))
     return error  # type: ignore[no-any-return]

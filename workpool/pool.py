@@ -5,16 +5,18 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
+import functools
 import itertools
 from concurrent.futures import Executor
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack
 
 from workpool import _core
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
-from workpool.mapping import Chunks, Mapping, apply_chunk
+from workpool.mapping import Chunks, LongestFirst, Mapping, apply_chunk
+from workpool.options import MAIN, PLAIN, Options, OptionsView, TaskOptions
 from workpool.runtime import Runtime, abandon
 from workpool.statistics import PoolStatistics, snapshot
 from workpool.task import Task
@@ -22,10 +24,12 @@ from workpool.task import Task
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Mapping as MappingOf
     from multiprocessing.context import BaseContext
     from types import ModuleType, TracebackType
 
     from workpool._core import Block
+    from workpool.messages import MainClient
     from workpool.supervisor import Worker
 
 A = TypeVar("A")
@@ -38,15 +42,10 @@ _SPIN_SECONDS = 60e-6
 
 _NEVER = 1 << 62
 
+# One byte of the slot counts attempts, those of a task that kills while it is unpickled included.
+_MOST_RETRIES = 250
+
 _pool_numbers = itertools.count(1)
-
-
-class TaskOptions(TypedDict, total=False):
-    """The keyword options of ``add_task``."""
-
-    key: Any
-    meta: Any
-    retries: int
 
 
 class WorkerPool(Executor, Generic[A, R]):
@@ -68,6 +67,10 @@ class WorkerPool(Executor, Generic[A, R]):
         memory: Bytes of shared memory for payloads; by default half of what is free.
         spin: Seconds an idle side looks before it sleeps, at most; None adapts, 0 sleeps at once.
         name: Shown in logs and thread names.
+        inherent_cost: ``f(task)``: seconds the task is thought to take anywhere, for tasks
+            without ``cost=`` whose key is not known. ``task.argument`` is a map's item, and
+            for ``submit`` the tuple of arguments.
+        worker_cost: ``f(task, worker)``: seconds more on that worker.
 
     Raises:
         ValueError: A number is out of its range, or an unknown start method.
@@ -90,6 +93,8 @@ class WorkerPool(Executor, Generic[A, R]):
         memory: int | None = None,
         spin: float | None = None,
         name: str | None = None,
+        inherent_cost: Callable[[Task[Any]], float] | None = None,
+        worker_cost: Callable[[Task[Any], Worker], float] | None = None,
     ) -> None:
         if start_method is not None and mp_context is not None:
             raise ValueError("give start_method or mp_context, not both")
@@ -97,8 +102,13 @@ class WorkerPool(Executor, Generic[A, R]):
             raise ValueError(
                 f"start_method must be 'exec', 'spawn', 'forkserver' or 'fork', not {start_method!r}"
             )
+        if mp_context is not None and not hasattr(mp_context, "get_start_method"):
+            raise TypeError(f"mp_context must be a multiprocessing context, not {type(mp_context).__name__}")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        for option, estimator in (("inherent_cost", inherent_cost), ("worker_cost", worker_cost)):
+            if estimator is not None and not callable(estimator):
+                raise TypeError(f"{option} must be a callable, not {estimator!r}")
         self._max_workers = _worker_count(max_workers)
         _check_at_least("tasks_per_worker", tasks_per_worker, 0)
         _check_at_least("worker_concurrency", worker_concurrency, 1)
@@ -108,16 +118,17 @@ class WorkerPool(Executor, Generic[A, R]):
             _check_at_least("spin", spin, 0)
         self.name = name or f"workpool-{next(_pool_numbers)}"
         self._tasks_per_worker = tasks_per_worker
-        self._closed = False
+        self._closed = self._cancelled = False
         self._runtime = runtime = Runtime(
             name=self.name, workers=self._max_workers, cpus=usable_cpus(), memory=memory,
             spin=_SPIN_SECONDS if spin is None else spin, concurrency=worker_concurrency,
             method=start_method, context=mp_context, entrypoint=find(entrypoint, entrypoint_name),
-            initializer=initializer, initargs=initargs,
+            initializer=initializer, initargs=initargs, inherent_cost=inherent_cost, worker_cost=worker_cost,
         )  # fmt: skip
         self._seat = runtime.seat
         self._gatherer = runtime.gatherer
         self._supervisor = runtime.supervisor
+        self._placement = runtime.placement
         self._last: tuple[object, Block | None] = (None, None)
         self._grow_at = 0 if tasks_per_worker else -1
         self._keep_running = abandon(self, runtime)
@@ -126,22 +137,50 @@ class WorkerPool(Executor, Generic[A, R]):
 
     # ---- tasks -----------------------------------------------------------------------
 
-    def add_task(self, arg: A, *, key: Any = None, meta: Any = None, retries: int = 0) -> Task[R]:
+    def add_task(
+        self, arg: A, *, worker_affinity: int | str | None = None, affinity_strength: str | None = None,
+        key: Any = None, meta: Any = None, cost: float | None = None, priority: int = 0, retries: int = 0,
+    ) -> Task[R]:  # fmt: skip
         """Run the entrypoint on ``arg`` in a worker.
 
         Args:
             arg: Pickled if it is more than numbers, text, bytes and tuples or a list of them.
-            key: Names the task in errors, and to the worker as ``client.task.key``.
+            worker_affinity: The id of the worker that shall run it, or ``"main"``: it is
+                called in this process, by the thread or event loop that waits, and ``arg``
+                is not pickled.
+            affinity_strength: ``"light"``, the default: that worker first, but anyone may
+                take it; ``"strong"``: another only when loads are clearly unbalanced;
+                ``"force"``: that worker alone, or its replacement.
+            key: Names the task in errors, and to the worker as ``client.task.key``. What
+                tasks with this key took is remembered, and decides where the next is put.
             meta: Anything the worker shall see as ``client.task.meta``.
+            cost: Seconds it is thought to take.
+            priority: From -8 to 7; higher ones go first, and waiting raises it.
             retries: Times the task may be run again when its worker died in it.
 
         Raises:
+            ValueError: No such worker, or one that was retired; a number out of its range.
             PoolClosed: The pool is shut down.
             WorkerDied: The pool is broken: no worker can start.
         """
+        options = None
+        if not (
+            worker_affinity is None and affinity_strength is None and key is None and meta is None
+            and cost is None and priority == 0 and retries == 0
+        ):  # fmt: skip
+            options = Options(
+                self._max_workers, worker_affinity=worker_affinity, affinity_strength=affinity_strength,
+                key=key, meta=meta, cost=cost, priority=priority, retries=retries,
+            )  # fmt: skip
+        return self._add_task(arg, options)
+
+    def _add_task(self, arg: A, options: Options | None) -> Task[R]:
         task: Task[R] = Task(self._seat)
         task.argument = arg
-        self._start(task, None, _core.CALL_ONE, arg, key, meta, retries)
+        if options is not None and options.seat == MAIN:
+            self._start_here(task, None, (arg,), {}, options)
+        else:
+            self._start(task, None, _core.CALL_ONE, arg, options)
         return task
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
@@ -153,18 +192,15 @@ class WorkerPool(Executor, Generic[A, R]):
             PoolClosed: The pool is shut down.
             WorkerDied: The pool is broken: no worker can start.
         """
-        return self._submit(fn, args, kwargs, None, None, 0)
+        return self._submit(fn, args, kwargs, None)
 
     def _submit(
-        self,
-        fn: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        key: Any,
-        meta: Any,
-        retries: int,
+        self, fn: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options | None
     ) -> Task[T]:
         task: Task[T] = Task(self._seat)
+        if options is not None and options.seat == MAIN:
+            self._start_here(task, fn, args, kwargs, options)
+            return task
         last, block = self._last
         if fn is not last:
             block = self._find(fn, task)
@@ -175,7 +211,7 @@ class WorkerPool(Executor, Generic[A, R]):
             call, payload = _core.CALL_KEYWORDS, (args, kwargs)
         else:
             call, payload = _core.CALL_MANY, args
-        self._start(task, block, call, payload, key, meta, retries)
+        self._start(task, block, call, payload, options)
         return task
 
     def _find(self, fn: Callable[..., Any], task: Task[Any]) -> Block | None:
@@ -189,25 +225,36 @@ class WorkerPool(Executor, Generic[A, R]):
         return block
 
     def _start(
-        self, task: Task[Any], block: Block | None, call: int, payload: Any, key: Any, meta: Any, retries: int
+        self, task: Task[Any], block: Block | None, call: int, payload: Any, options: Options | None
     ) -> None:
         if self._closed or self._supervisor.broken is not None:
             self._refuse()
-        self._start_accepted(task, block, call, payload, key, meta, retries)
+        self._start_accepted(task, block, call, payload, options)
+        if self._closed and self._gatherer.cancel(task):  # a shutdown came between: it may not see the task
+            self._refuse()
 
     def _start_accepted(
-        self, task: Task[Any], block: Block | None, call: int, payload: Any, key: Any, meta: Any, retries: int
+        self, task: Task[Any], block: Block | None, call: int, payload: Any, options: Options | None
     ) -> None:
         """Start a task of work that was accepted before a shutdown."""
-        if key is not None or meta is not None:
-            task.key, task.meta = key, meta
-            call |= _core.CALL_TAGGED
-            payload = (key, meta, payload)
-        gatherer = self._gatherer
-        if task.outcome_code == 0:
-            gatherer.start(task, block, call, payload, retries + 1)
+        if options is not None or self._placement.active:
+            self._placement.start(task, block, call, payload, options)
+        elif task.outcome_code == 0:
+            self._gatherer.start(task, block, call, payload)
+        broken = self._supervisor.broken
+        if broken is not None:  # no worker will come: while this task was offered, or a map's before it
+            self._gatherer.cancel_queued(broken)
         if self._seat.outstanding > self._grow_at:
             self._grow()
+
+    def _start_here(
+        self, task: Task[Any], fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any],
+        options: Options,
+    ) -> None:  # fmt: skip
+        if self._closed:
+            self._refuse()
+        self._runtime.local()
+        self._placement.start_here(task, fn, args, kwargs, options)
 
     def _refuse(self) -> NoReturn:
         if self._seat.is_forked:
@@ -244,13 +291,13 @@ class WorkerPool(Executor, Generic[A, R]):
         Raises:
             PoolClosed: The pool is shut down.
         """
-        return self._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, {})
+        return self._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, None)
 
     def starmap(
         self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[T]:
         """``[fn(*args) for args in iterable]``, as ``multiprocessing.Pool.starmap``."""
-        return list(self._map(fn, (map(tuple, iterable),), True, None, chunksize, None, True, {}))
+        return list(self._map(fn, (map(tuple, iterable),), True, None, chunksize, None, True, None))
 
     def imap(
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None
@@ -266,7 +313,7 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def _map(
         self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], star: bool, timeout: float | None,
-        chunksize: int | None, buffersize: int | None, ordered: bool, options: TaskOptions,
+        chunksize: int | None, buffersize: int | None, ordered: bool, options: Options | None,
     ) -> Iterator[T]:  # fmt: skip
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -281,44 +328,160 @@ class WorkerPool(Executor, Generic[A, R]):
         if chunksize is None and iscoroutinefunction(fn):
             chunksize = 1  # coroutines overlap as tasks, not inside one
         call = _core.CALL_STARCHUNK if star else _core.CALL_CHUNK
-        key, meta, retries = options.get("key"), options.get("meta"), options.get("retries", 0)
 
-        def submit(chunk: list[Any]) -> Task[Any]:
+        def submit(chunk: list[Any], options: Options | None) -> Task[Any]:
             task: Task[Any] = Task(self._seat)
+            if options is not None and options.seat == MAIN:
+                self._placement.start_here(task, apply_chunk, (fn, chunk, star), {}, options)
+                return task
             block = self._find(fn, task)
             payload: Any
             if block is None:
                 payload, how = (apply_chunk, (fn, chunk, star), {}), _core.CALL_OBJECT
             else:
                 payload, how = chunk, call
-            self._start_accepted(task, block, how, payload, key, meta, retries)
+            if self._cancelled:
+                self._gatherer.settle(task, _core.OUTCOME_CANCELLED, None)
+            self._start_accepted(task, block, how, payload, options)
             return task
 
-        workers = self._max_workers
-        mapping: Mapping[T] = Mapping(
-            submit,
-            Chunks(items, chunksize, workers),
-            window=buffersize or 2 * workers + 1,
-            buffered=buffersize is not None,
-        )
+        if options is not None and options.seat == MAIN:
+            self._runtime.local()
+        workers, placement = self._max_workers, self._placement
+        mapping: Mapping[T] | LongestFirst[T]
+        if isinstance(items, list) and placement.knows_items(options):
+            keys, costs = placement.estimate_items(items, options, star)
+            of_all = options or PLAIN
+
+            def submit_items(numbers: list[int], cost: float) -> Task[Any]:
+                key = keys[numbers[0]] if len(numbers) == 1 else None
+                chunk = [items[number] for number in numbers]
+                return submit(chunk, of_all.of_chunk(key, cost or None, key is not None))
+
+            size = 1 if options is not None and callable(options.key) else chunksize
+            mapping = LongestFirst(submit_items, costs, size)
+        else:
+            if options is not None and options.key is not None:
+                options = options.of_chunk(options.key, options.cost, False)  # a chunk is no measure
+            mapping = Mapping(
+                lambda chunk: submit(chunk, options),
+                Chunks(items, chunksize, workers),
+                window=buffersize or 2 * workers + 1,
+                buffered=buffersize is not None,
+            )
+        if self._grow_at != _NEVER:
+            self._grow(len(items) if isinstance(items, list) else buffersize or 0)
         if buffersize is None:
             self._gatherer.attend_in_thread()  # it goes on whether results are taken or not
         return mapping.results(ordered, timeout)
 
     # ---- the pool --------------------------------------------------------------------
 
-    def _grow(self) -> None:
-        """Launch what the rule of ``tasks_per_worker`` asks for."""
+    def _grow(self, pending: int = 0) -> None:
+        """Launch what the rule of ``tasks_per_worker`` asks for, with ``pending`` items to come."""
         supervisor = self._supervisor
         if self._tasks_per_worker == 0 or self._runtime.launches_at_once:
             wanted = self._max_workers
         else:
             wanted = max(
-                1, min(self._max_workers, int(-(-self._gatherer.unfinished // self._tasks_per_worker)))
+                1, min(self._max_workers, int(-(-max(pending, self._gatherer.queued) // self._tasks_per_worker)))
             )
         supervisor.want(wanted)
-        wanted = supervisor.wanted
-        self._grow_at = _NEVER if wanted >= self._max_workers else int(wanted * self._tasks_per_worker)
+        self._note_size()
+
+    def _note_size(self) -> None:
+        wanted = self._supervisor.wanted
+        if wanted >= self._max_workers or (self._tasks_per_worker == 0 and wanted > 0):
+            self._grow_at = _NEVER
+        else:
+            self._grow_at = int(wanted * self._tasks_per_worker)
+
+    def resize_up_to(self, n: int) -> None:
+        """Launch workers until there are ``n``; more are left alone.
+
+        Raises:
+            ValueError: ``n`` is more than ``max_workers``, or not positive.
+        """
+        self._check_size(n, 1)
+        self._supervisor.want(n, at_once=True)
+        self._note_size()
+
+    def resize_down_to(self, n: int) -> None:
+        """Retire workers until ``n`` are left: idle ones first, and none before its task is done.
+
+        What is queued at a retired worker is run by others; what is bound to it by
+        ``"force"`` it finishes first, and to bind more raises ``ValueError``. When more work
+        comes than the rule of ``tasks_per_worker`` allows for, workers are launched again.
+        """
+        self._check_size(n, 0)
+        supervisor, runtime = self._supervisor, self._runtime
+        for seat in supervisor.give_up(n):
+            if supervisor.is_bound(seat):
+                free = runtime.when(functools.partial(supervisor.is_free, seat))
+                free.add_done_callback(functools.partial(supervisor.dismiss, seat))
+            else:
+                supervisor.dismiss(seat)
+        self._note_size()
+        if n == 0 and self._gatherer.queued:
+            self._grow()
+
+    def _check_size(self, n: int, least: int) -> None:
+        if self._closed or self._supervisor.broken is not None:
+            self._refuse()
+        if not isinstance(n, int):
+            raise TypeError(f"a number of workers must be a whole number, not {n!r}")
+        if n < least or n > self._max_workers:
+            raise ValueError(f"{n} workers: this pool has from {least} to {self._max_workers} (max_workers)")
+
+    def run_on_workers(self, fn: Callable[..., T], *args: Any) -> list[T]:
+        """``fn(*args)`` once on each worker that there is now, in the order of their ids.
+
+        Raises:
+            Exception: What ``fn`` raised, on the first worker where it did.
+        """
+        tasks = []
+        for worker in self._supervisor.workers:
+            there = Options(self._max_workers, worker_affinity=worker.id, affinity_strength="force")
+            tasks.append(self._submit(fn, args, {}, there))
+        return [task.result() for task in tasks]
+
+    # ---- costs and events ------------------------------------------------------------
+
+    def learned_costs(self) -> dict[Any, float]:
+        """What tasks took, smoothed: seconds by key."""
+        return self._placement.learned_costs()
+
+    def load_costs(self, costs: MappingOf[Any, float]) -> None:
+        """Begin with what ``learned_costs()`` of another run gave."""
+        self._placement.load_costs(costs)
+
+    def on(self, event: str, listener: Callable[..., object]) -> None:
+        """Call ``listener`` at each event.
+
+        Events are ``"task-added"(task)``, in the thread that adds it;
+        ``"task-complete"(error, result, task)``, in the thread or event loop that gathers,
+        also for tasks that were added before; ``"worker-launched"(worker)`` and
+        ``"worker-lost"(worker, exitcode)``, in the pool's supervisor thread or in the one
+        that calls ``resize_up_to``. Not for tasks that workers add, nor at the pool's own
+        end. A listener that raises is logged; with none, events cost nothing.
+
+        Raises:
+            ValueError: There is no such event.
+        """
+        if self._closed:
+            self._refuse()
+        listened = self._runtime.events.complete
+        self._runtime.events.on(event, listener)
+        self._placement.listen()
+        if self._runtime.events.complete and not listened:
+            self._placement.follow_all()
+
+    def remove_listener(self, event: str, listener: Callable[..., object]) -> None:
+        """Take ``on`` back; nothing happens if there is no such listener."""
+        self._runtime.events.remove(event, listener)
+        self._placement.listen()
+
+    # ---- looking, waiting, ending ----------------------------------------------------
 
     def when_idle(self) -> Task[None]:
         """A task that is done once no task is unfinished; await it, or ask its ``result()``."""
@@ -329,12 +492,53 @@ class WorkerPool(Executor, Generic[A, R]):
     @property
     def is_idle(self) -> bool:
         """Whether no task is unfinished."""
+        self._gatherer.look()
         return self._runtime.is_idle()
 
     @property
     def workers(self) -> tuple[Worker, ...]:
         """The workers that live, by seat."""
         return self._supervisor.workers
+
+    def on_message(self, type: str, listener: Callable[[Any, Worker | None], object]) -> None:  # noqa: A002
+        """Have ``listener(contents, worker)`` called for each message of ``type`` from a worker.
+
+        Listeners run one at a time, in the thread that waits for a task, else in the event
+        loop in which they were added, else in a thread of the pool's. One worker's messages
+        come in the order in which it posted them. A listener that raises is logged.
+
+        Args:
+            type: As given to ``client.post_message_to_pool``.
+            listener: The worker is None for a message of the main client. Adding the same
+                again changes nothing.
+        """
+        if self._closed:
+            self._refuse()
+        self._runtime.messages.add(type, listener)
+
+    def remove_message_listener(self, type: str, listener: Callable[[Any, Worker | None], object]) -> None:  # noqa: A002
+        """Take ``on_message`` back; nothing happens if there is no such listener."""
+        self._runtime.messages.remove(type, listener)
+
+    def post_message_to_workers(self, type: str, contents: Any = None) -> None:  # noqa: A002
+        """Send a message to every worker that lives now, and to the main client.
+
+        It waits while 64 KiB of messages to a worker are unread. One to a worker that goes
+        before it reads it is logged as undelivered.
+
+        Args:
+            type: Which handlers get it, see ``WorkerClient.on_message``.
+            contents: Anything that can be pickled, of any size; pickled once.
+        """
+        if self._seat.is_forked:
+            self._refuse()
+        messages = self._runtime.messages
+        messages.post(self._supervisor.launch_now(), type, contents)
+        messages.post_to_main(type, contents)
+
+    @property
+    def _main_client(self) -> MainClient:
+        return self._runtime.messages.main
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Wait until all launched workers have run their start hook; with none, launch one.
@@ -370,6 +574,7 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._seat.is_forked:
             return
         if cancel_futures:
+            self._cancelled = True  # a map that has more to offer ends here
             self._gatherer.cancel_queued()
         if wait:
             self._runtime.finish()
@@ -404,35 +609,6 @@ class WorkerPool(Executor, Generic[A, R]):
         return f"<WorkerPool {self.name!r} {state}>"
 
 
-class OptionsView:
-    """A pool with options for every task: made by ``WorkerPool.options``."""
-
-    def __init__(self, pool: WorkerPool[Any, Any], options: TaskOptions) -> None:
-        unknown = set(options) - set(TaskOptions.__annotations__)
-        if unknown:
-            raise TypeError(f"unknown task options: {', '.join(sorted(unknown))}")
-        self._pool = pool
-        self._options = options
-
-    def add_task(self, arg: Any) -> Task[Any]:
-        """``WorkerPool.add_task`` with the view's options."""
-        return self._pool.add_task(arg, **self._options)
-
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
-        """``WorkerPool.submit`` with the view's options."""
-        options = self._options
-        return self._pool._submit(
-            fn, args, kwargs, options.get("key"), options.get("meta"), options.get("retries", 0)
-        )
-
-    def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
-        chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
-    ) -> Iterator[T]:  # fmt: skip
-        """``WorkerPool.map`` with the view's options for each chunk."""
-        return self._pool._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, self._options)
-
-
 def _worker_count(max_workers: int | None) -> int:
     if max_workers is None:
         return min(usable_cpus(), _core.MAX_SEATS - 1)
@@ -441,6 +617,13 @@ def _worker_count(max_workers: int | None) -> int:
     if max_workers >= _core.MAX_SEATS:
         raise ValueError(f"max_workers must be at most {_core.MAX_SEATS - 1}")
     return max_workers
+
+
+def _check_retries(retries: int) -> None:
+    if type(retries) is not int:
+        raise TypeError(f"retries must be a whole number, not {type(retries).__name__}")
+    if not 0 <= retries <= _MOST_RETRIES:
+        raise ValueError(f"retries must be from 0 to {_MOST_RETRIES}, not {retries}")
 
 
 def _check_at_least(name: str, value: float, least: int) -> None:

@@ -53,6 +53,7 @@ class Runner:
         self.exit_hook: Callable[[], Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.inflight: set[asyncio.Task[None]] = set()
+        self.handling: set[asyncio.Task[None]] = set()  # message handlers that are coroutines
         self.blocked = 0  # coroutine tasks that await tasks of theirs, and leave their place
         self.stir: asyncio.Event | None = None  # in the loop: something happened
         self.gatherer: NestedGatherer | None = None  # made with the first nested task
@@ -120,6 +121,8 @@ class Runner:
                 return
             elif index == _core.NEXT_HARVEST:
                 self.harvest()
+            elif index == _core.NEXT_MESSAGE:
+                self.client.poll_messages()
 
     def harvest(self) -> None:
         """Gather outcomes of this worker's own tasks."""
@@ -227,6 +230,20 @@ class Runner:
             asyncio.set_event_loop(self.loop)
         self.loop.run_until_complete(self._serve_coroutines(coroutine))
 
+    def run_handler(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a message handler beside what the loop runs; if it does not run, to its end."""
+        if self.loop is None or not self.loop.is_running():
+            self.run_coroutine(coroutine)
+            return
+        task = self.loop.create_task(coroutine)
+        self.handling.add(task)
+        task.add_done_callback(self._handled)
+
+    def _handled(self, task: asyncio.Task[None]) -> None:
+        self.handling.discard(task)
+        if self.stir is not None:
+            self.stir.set()
+
     def block(self) -> None:
         """A coroutine task begins to await a task of its own."""
         self.blocked += 1
@@ -293,13 +310,10 @@ class Runner:
         launch(coroutine)
         loop.add_reader(self.eventfd, woken)
         try:
-            while self.inflight:
+            while self.inflight or self.handling:
                 stir.clear()
                 if len(self.inflight) - self.blocked >= self.concurrency:
-                    if self.gatherer is not None and not self.seat.arm():
-                        self.gatherer.collect()
-                        continue
-                    await stir.wait()
+                    await self._attend(stir)
                     continue
                 index = self.seat.next(False)
                 if index >= 0:
@@ -308,18 +322,33 @@ class Runner:
                         launch(started)
                     await asyncio.sleep(0)
                 elif index == _core.NEXT_STOP:  # only what is in flight, and what that awaits
-                    if self.gatherer is not None and not self.seat.arm():
-                        self.gatherer.collect()
-                    else:
-                        await stir.wait()
+                    await self._attend(stir)
                 elif index == _core.NEXT_HARVEST:
                     self.harvest()
+                elif index == _core.NEXT_MESSAGE:
+                    self.client.poll_messages()
+                    await asyncio.sleep(0)
                 elif self.seat.park_eventfd():
+                    seconds = self.seat.watch_seconds()
+                    timer = None if seconds is None else loop.call_later(seconds, stir.set)
                     await stir.wait()
+                    if timer is not None:
+                        timer.cancel()
                     self.seat.unpark_eventfd()
         finally:
             self.stir = None
             loop.remove_reader(self.eventfd)
+
+    async def _attend(self, stir: asyncio.Event) -> None:
+        """Wait until something happens, while no task may be begun: gather and handle messages."""
+        if self.seat.arm():
+            await stir.wait()
+            return
+        self.harvest()
+        self.client.poll_messages()
+        import asyncio
+
+        await asyncio.sleep(0)
 
 
 def _identity(value: Any) -> Any:

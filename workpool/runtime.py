@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from workpool import _core, launcher, payload
 from workpool.errors import WorkpoolError
+from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
+from workpool.local import Local
+from workpool.messages import PoolMessages
+from workpool.placement import Placement
 from workpool.segments import Segments
 from workpool.supervisor import Supervisor
 from workpool.task import Task
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
     from workpool.loading import EntrypointSpec
+    from workpool.supervisor import Worker
 
 
 class Runtime:
@@ -35,9 +40,13 @@ class Runtime:
         self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
         method: str | None, context: BaseContext | None, entrypoint: EntrypointSpec,
         initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
+        inherent_cost: Callable[[Task[Any]], float] | None,
+        worker_cost: Callable[[Task[Any], Worker], float] | None,
     ) -> None:  # fmt: skip
         self.name = name
+        self.entrypoint = entrypoint
         seats = workers + 1
+        _fill_standard_descriptors()
         work = payload.dumps((entrypoint, initializer, initargs))
         self.segments = Segments(seats, cpus, memory, polls=_polls())
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
@@ -60,6 +69,14 @@ class Runtime:
         self.seat.gatherer = self.gatherer
         self.supervisor.on_broken = self.gatherer.cancel_queued
         self.supervisor.on_change = self.gatherer.poke
+        self.messages = PoolMessages(self.seat, self.gatherer, name)
+        self.gatherer.read_messages = self.messages.dispatch
+        self.supervisor.on_undelivered = self.messages.undelivered
+        self.events = events = Events(name)
+        self.supervisor.on_launched = lambda worker: events.emit(WORKER_LAUNCHED, worker)
+        self.supervisor.on_lost = lambda worker, exitcode: events.emit(WORKER_LOST, worker, exitcode)
+        self.placement = Placement(self.gatherer, self.supervisor, events, inherent_cost, worker_cost)
+        self._making = threading.Lock()
         self._finishing = threading.Lock()
         self._finished = False
         self._thread: threading.Thread | None = None
@@ -76,6 +93,16 @@ class Runtime:
     def when_idle(self) -> Task[None]:
         """A task that is done once ``is_idle()``."""
         return self.when(self.is_idle)
+
+    def local(self) -> Local:
+        """The tasks of the parent itself."""
+        if self.gatherer.local is None:
+            with self._making:
+                if self.gatherer.local is None:
+                    self.gatherer.local = Local(
+                        self.gatherer, self.entrypoint, self.messages.main, self.name
+                    )
+        return self.gatherer.local
 
     @property
     def launches_at_once(self) -> bool:
@@ -95,8 +122,15 @@ class Runtime:
 
     def _finish(self) -> None:
         self.when_idle().result()
+        self.placement.ageing.close()
+        if self.gatherer.local is not None:
+            self.gatherer.local.close()
         self.supervisor.stop(_core.STOP_DRAINED)
+        # Gathering meanwhile, so that an exit hook that posts much is not held up.
+        self.when(self.supervisor.is_empty).result()
         self.supervisor.join()
+        self.messages.finish()
+        self.gatherer.cancel_queued()  # offered while the workers ended
         self.gatherer.close()
         self.seat.close()
         self.segments.close()
@@ -138,6 +172,13 @@ def abandon(handle: object, runtime: Runtime) -> Callable[[], object]:
     finalizer = weakref.finalize(handle, runtime.finish_in_background)
     finalizer.atexit = False
     return finalizer.detach
+
+
+def _fill_standard_descriptors() -> None:
+    """Have 0, 1 and 2 taken: in a process that closed them, a segment would become a worker's stdout."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
 
 
 def _polls() -> bool:

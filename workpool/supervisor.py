@@ -23,6 +23,7 @@ from workpool.worker import EXIT_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from workpool._core import Seat
     from workpool.launcher import Launcher, Process
@@ -49,6 +50,7 @@ class Worker:
         self._incarnation = incarnation
         self._process = process
         self._supervisor = supervisor
+        self._post = supervisor.seat.post
         self._stopping = False
 
     @property
@@ -62,6 +64,23 @@ class Worker:
         if not seat.is_ready(self.id, self._incarnation):
             return "starting"
         return "running" if seat.is_running(self.id) else "idle"
+
+    @property
+    def load(self) -> float:
+        """Seconds of estimated work that was placed here and is not done."""
+        return self._supervisor.loads[self.id]
+
+    def post_message(self, type: str, contents: Any = None) -> None:  # noqa: A002
+        """Send a message to the worker's handlers; waits while 64 KiB of messages are unread.
+
+        One to a worker that is gone, or goes before it reads it, is logged as undelivered.
+
+        Args:
+            type: Which handlers get it.
+            contents: Anything that can be pickled, of any size.
+        """
+        if not self._post(self.id, self._incarnation, type, contents):
+            self._supervisor.on_undelivered(self, [type])
 
     def __repr__(self) -> str:
         return f"<Worker {self.id} pid={self.pid} {self.state}>"
@@ -77,13 +96,20 @@ class Supervisor:
         self.broken: BaseException | None = None
         self.on_broken: Callable[[BaseException], None] = lambda error: None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_undelivered: Callable[[Worker, list[str]], None] = lambda worker, types: None
         self._workers: dict[int, Worker] = {}
         self._lost: dict[int, Worker] = {}
+        self.on_launched: Callable[[Worker], None] = lambda worker: None
+        self.on_lost: Callable[[Worker, int], None] = lambda worker, exitcode: None
+        self.loads = [0.0] * seats  # by seat, kept by the placement
         self._most = seats - 1
-        self._wanted = 0
+        self._wanted: set[int] = set()  # seats that shall have a worker
+        self._retired: set[int] = set()  # those that were given up, and not wanted again since
+        self._bound: dict[int, int] = {}  # unfinished tasks of the parent that only one seat may run
+        self._announced: list[Worker] = []  # launched, and not told of yet
         self._stop = _core.STOP_NO
         self._early_deaths = 0
-        self._changed = threading.Lock()
+        self._changed = threading.RLock()
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread: threading.Thread | None = None
         self._retry_at: float | None = None
@@ -92,40 +118,155 @@ class Supervisor:
 
     @property
     def workers(self) -> tuple[Worker, ...]:
-        """The workers that live, by seat."""
-        return tuple(self._workers[seat] for seat in sorted(self._workers))
+        """The workers that live, by seat, but for those that retire."""
+        workers = dict(self._workers)
+        return tuple(workers[seat] for seat in sorted(workers) if seat not in self._retired)
 
     @property
     def wanted(self) -> int:
         """How many workers there should be."""
-        return self._wanted
+        return len(self._wanted)
+
+    @property
+    def seats(self) -> tuple[int, ...]:
+        """Which seats have a worker, or shall have one soon."""
+        return tuple(sorted(self._wanted.copy()))
 
     def worker(self, seat: int) -> Worker | None:
         """Who sits, or last sat, in ``seat``."""
-        return self._workers.get(seat) or self._lost.get(seat)
+        worker = self._workers.get(seat) or self._lost.get(seat)
+        if worker is None:
+            with self._changed:  # it is being launched, and quick to say something
+                worker = self._workers.get(seat)
+        return worker
 
-    def want(self, workers: int) -> None:
-        """Launch until there are so many workers, at most one for each seat."""
-        workers = min(workers, self._most)
+    def want(self, workers: int, at_once: bool = False) -> None:
+        """Launch until there are so many workers, at most one for each seat; lowest seats first.
+
+        Args:
+            workers: How many there shall be; more are left alone.
+            at_once: Launch them here and now, and not by the supervisor's thread.
+        """
         with self._changed:
-            if workers <= self._wanted or self._stop:
+            for seat in range(1, self._most + 1):
+                if len(self._wanted) >= workers:
+                    break
+                self._want(seat)
+            self._start(at_once)
+        self._announce()
+
+    def need(self, seat: int) -> None:
+        """A task prefers ``seat``: launch a worker there, unless it was given up."""
+        if seat not in self._wanted and seat not in self._retired:
+            with self._changed:
+                self._want(seat)
+                self._start()
+            self._announce()
+
+    def bind(self, seat: int) -> None:
+        """A task of the parent may run in ``seat`` alone: keep, or launch, a worker there until unbind().
+
+        Raises:
+            ValueError: The seat was given up.
+        """
+        with self._changed:
+            if seat in self._retired:
+                raise ValueError(f"worker {seat} is gone: resize_down_to() has retired it")
+            self._bound[seat] = self._bound.get(seat, 0) + 1
+        self.need(seat)
+
+    def unbind(self, seat: int) -> None:
+        """A task that bind() was called for is done."""
+        with self._changed:
+            self._bound[seat] -= 1
+
+    def is_bound(self, seat: int) -> bool:
+        """Whether a task is unfinished that only this seat may run."""
+        return self._bound.get(seat, 0) > 0
+
+    def _want(self, seat: int) -> None:
+        if seat in self._wanted or self._stop:
+            return
+        self._wanted.add(seat)
+        self._retired.discard(seat)
+        if seat not in self._workers:
+            self.seat.due(seat)
+
+    def _start(self, at_once: bool = False) -> None:
+        """Have the missing workers launched. Called with the lock held."""
+        if self._stop or self._wanted <= self._workers.keys():
+            return
+        # fork wants a process without threads: the caller's own thread launches, and all.
+        if self.launcher.method == "fork" and self._thread is None:
+            for seat in range(1, self._most + 1):
+                self._want(seat)
+            at_once = True
+        if at_once:
+            self._launch_missing()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"{self.name}-supervisor", daemon=True)
+            self._thread.start()
+        else:
+            os.eventfd_write(self._eventfd, 1)
+
+    def give_up(self, most: int) -> list[int]:
+        """Keep no more than ``most`` seats: give up empty ones first, then idle ones, then higher ones.
+
+        Returns:
+            The seats; dismiss() each once nothing is bound to it.
+        """
+
+        def rank(seat: int) -> tuple[bool, int, int]:
+            worker = self._workers.get(seat)
+            state = "none" if worker is None else worker.state
+            return self.is_bound(seat), ("none", "idle", "starting", "running").index(state), -seat
+
+        with self._changed:
+            known = [s for s in self._wanted if s not in self._workers or not self._workers[s]._stopping]
+            given = sorted(known, key=rank)[: max(0, len(self._wanted) - most)]
+            self._wanted.difference_update(given)
+            self._retired.update(given)
+        return given
+
+    def is_free(self, seat: int) -> bool:
+        """Whether nothing is bound to it."""
+        return not self.is_bound(seat)
+
+    def dismiss(self, seat: int, _: object = None) -> None:
+        """Tell the worker of a seat that was given up to end; it leaves its queue to the others."""
+        with self._changed:
+            worker = self._workers.get(seat)
+            if worker is not None and seat in self._retired and not self.is_bound(seat) and not self._stop:
+                worker._stopping = True
+                self.seat.stop(seat, _core.STOP_RETIRE)
+
+    def _announce(self) -> None:
+        while self._announced:
+            try:
+                worker = self._announced.pop(0)
+            except IndexError:  # another thread was quicker
                 return
-            self._wanted = workers
-            # fork wants a process without threads: the caller's own thread launches.
-            if self.launcher.method == "fork" and self._thread is None:
-                self._launch_missing()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"{self.name}-supervisor", daemon=True)
-                self._thread.start()
-                return
-        os.eventfd_write(self._eventfd, 1)
+            self.on_launched(worker)
 
     def is_ready(self) -> bool:
         """Whether every wanted worker has run its start hook; True too if that cannot be."""
         workers = self.workers
-        return self.broken is not None or (
-            len(workers) >= self._wanted and all(self.seat.is_ready(w.id, w._incarnation) for w in workers)
-        )
+        if self.broken is not None:
+            return True
+        are_ready = all(self.seat.is_ready(w.id, w._incarnation) for w in workers)
+        return are_ready and len(workers) >= len(self._wanted)
+
+    def launch_now(self) -> tuple[Worker, ...]:
+        """The workers, those included that the thread was about to launch."""
+        if len(self._workers) < len(self._wanted) and self._retry_at is None:
+            with self._changed:
+                self._start(at_once=True)
+            self._announce()
+        return self.workers
+
+    def is_empty(self) -> bool:
+        """Whether no worker is left."""
+        return not self._workers
 
     def stop(self, how: int) -> None:
         """Ask every worker to end, and launch no more."""
@@ -161,6 +302,7 @@ class Supervisor:
                         poll.register(worker._process.pidfd, select.POLLIN)
                 if self._stop and not self._workers:
                     break
+            self._announce()
             timeout = None
             if self._retry_at is not None:
                 timeout = max(0.0, (self._retry_at - time.monotonic()) * 1000)
@@ -178,11 +320,11 @@ class Supervisor:
 
     def _launch_missing(self) -> None:
         """Fill empty seats, lowest first. Called with the lock held."""
-        for seat in range(1, self._most + 1):
-            if len(self._workers) >= self._wanted or self.broken is not None:
+        # One that was given up is filled again if its worker died before what is bound to it.
+        kept = {seat for seat in self._retired if self.is_bound(seat) or self.seat.is_bound(seat)}
+        for seat in sorted((self._wanted | kept) - self._workers.keys()):
+            if self.broken is not None:
                 return
-            if seat in self._workers:
-                continue
             incarnation = self.seat.next_incarnation(seat)
             try:
                 with warnings.catch_warnings():
@@ -200,12 +342,17 @@ class Supervisor:
             self.seat.take(seat, process.pid)
             self._workers[seat] = Worker(self, seat, incarnation, process)
             self.seat.launched(len(self._workers))
+            if seat in kept:
+                self.dismiss(seat)
+            else:
+                self._announced.append(self._workers[seat])
             _log.debug("%s: launched worker %d, pid %d", self.name, seat, process.pid)
 
     def _bury(self, worker: Worker) -> None:
         """The kernel says that the worker's process is gone."""
         code = worker._process.reap()
         ready = self.seat.is_ready(worker.id, worker._incarnation)
+        unread = self.seat.hang_up(worker.id)
         again, died, cancelled = self.seat.recover(worker.id, worker.pid, code)
         report = worker._process.report()
         with self._changed:
@@ -215,7 +362,10 @@ class Supervisor:
             self.seat.launched(len(self._workers))
             self._early_deaths = 0 if ready else self._early_deaths + 1
         worker._process.close()
+        self.on_undelivered(worker, unread)
         self.on_change()
+        if not self._stop:
+            self.on_lost(worker, code)
         if worker._stopping and code == 0:
             return
         _log.warning(

@@ -53,9 +53,15 @@ class Task(TaskCore, Future[R], Generic[R]):
 
     # ---- concurrent.futures.Future ---------------------------------------------------
 
+    def done(self) -> bool:
+        """Whether the task has an outcome."""
+        if not self.outcome_code:
+            self._gatherer.look()
+        return self.outcome_code != 0
+
     def running(self) -> bool:
-        """Whether a worker runs it now."""
-        return self.slot_phase in (_CLAIMED, _RUNNING)
+        """Whether a worker runs it now, or the parent."""
+        return self.slot_phase in (_CLAIMED, _RUNNING) or (self.in_parent and not self.done())
 
     def cancel(self) -> bool:
         """Cancel the task if no worker has claimed it. True: it will never run."""
@@ -73,7 +79,7 @@ class Task(TaskCore, Future[R], Generic[R]):
         with _registry:
             # Before the look: who settles the task sets the outcome, then looks at this.
             self.watched = True
-            if self.done():
+            if self.outcome_code:
                 return False
             if self.watchers is None:
                 self.watchers = []
@@ -87,6 +93,9 @@ class Task(TaskCore, Future[R], Generic[R]):
             watchers, self.watchers = self.watchers, None
             if watchers is not None:
                 self._gatherer.watched -= 1
+            settling, self.settling = self.settling, None
+        if settling is not None:
+            settling(self)
         for watcher in watchers or ():
             _call(watcher, self)
 
@@ -111,8 +120,13 @@ class Task(TaskCore, Future[R], Generic[R]):
         extras: _Extras | None = self.__dict__.get("_future_extras")
         if extras is None:
             extras = self.__dict__.setdefault("_future_extras", _Extras(self._gatherer.waiter_list()))
-            if extras.begin() and self._watch(extras.settled):
-                self._gatherer.attend_in_thread()
+            if extras.begin():
+                if self._watch(extras.settled):
+                    # Not attend_in_thread(): concurrent.futures.wait holds the conditions of other
+                    # tasks, and to settle some third task here would take its condition too.
+                    self._gatherer.rouse()
+                else:
+                    extras.settled(self)  # another thread may have put a waiter here
         return extras
 
     def set_running_or_notify_cancel(self) -> bool:

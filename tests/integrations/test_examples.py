@@ -1,0 +1,95 @@
+"""Each program of examples/ does what its head says, and what plain NumPy says.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import ROOT
+from sklearn.datasets import load_diabetes, load_digits
+
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKPOOL_MAX_WORKERS", "2")
+
+
+def python(*arguments: str | Path, stdin: str = "") -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=50
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    text = Path(__file__).read_text()
+    untested = [path.name for path in EXAMPLES.glob("*.py") if f'"{path.name}"' not in text]
+    assert not untested
+
+
+def test_greeting_greets_each_name() -> None:
+    said = python("-m", "workpool", "run", EXAMPLES / "greeting.py", "-", stdin="Ada\nGrace\n")
+    assert said == "Hello, Ada!\nHello, Grace!\n"
+
+
+def test_input_is_the_data_set() -> None:
+    python(EXAMPLES / "make_input.py", "diabetes.jsonl")
+    pairs = [json.loads(line) for line in Path("diabetes.jsonl").read_text().splitlines()]
+    data = load_diabetes(scaled=False)
+    assert len(pairs) == 11 * 10 // 2
+    first = next(pair for pair in pairs if (pair["x_name"], pair["y_name"]) == ("bmi", "progression"))
+    np.testing.assert_array_equal(first["x"], data.data[:, data.feature_names.index("bmi")])
+    np.testing.assert_array_equal(first["y"], data.target)
+    python(EXAMPLES / "make_input.py", "digits.npy")
+    np.testing.assert_array_equal(np.load("digits.npy"), load_digits().data)
+
+
+def test_bootstrap_through_the_pool_is_bootstrap_in_one_process() -> None:
+    python(EXAMPLES / "make_input.py", "diabetes.jsonl")
+    lines = Path("diabetes.jsonl").read_text().splitlines(keepends=True)[::6]
+    Path("some.jsonl").write_text("".join(lines))
+    python("-m", "workpool", "run", EXAMPLES / "bootstrap.py", "some.jsonl", "--output", "slopes.jsonl")
+    assert Path("slopes.jsonl").read_text() == python(EXAMPLES / "bootstrap.py", "some.jsonl")
+    for line, result in zip(lines, Path("slopes.jsonl").read_text().splitlines(), strict=True):
+        check_against_numpy(json.loads(line), json.loads(result))
+
+
+def check_against_numpy(pair: dict[str, Any], result: dict[str, Any]) -> None:
+    x, y = np.array(pair["x"]), np.array(pair["y"])
+    slope, intercept = np.polyfit(x, y, 1)
+    assert result["slope"] == pytest.approx(slope, rel=1e-9)
+    # A bootstrap interval is near slope ± 1.96 heteroscedastic standard errors.
+    dx = x - x.mean()
+    error = np.sqrt((dx**2 * (y - intercept - slope * x) ** 2).sum()) / (dx**2).sum()
+    assert result["low"] == pytest.approx(slope - 1.96 * error, abs=0.5 * error)
+    assert result["high"] == pytest.approx(slope + 1.96 * error, abs=0.5 * error)
+
+
+def test_hooks_answers_as_a_serial_search_does() -> None:
+    data = load_digits()
+    np.save("digits.npy", data.data[:200])
+    said = python("-m", "workpool", "run", EXAMPLES / "hooks.py", "digits.npy", "--output", "guesses.npy")
+    guesses = np.load("guesses.npy")
+    distance = ((data.data[:200, None, :] - data.data) ** 2).sum(axis=2)
+    distance[distance == 0] = np.inf
+    np.testing.assert_array_equal(guesses, data.target[distance.argmin(axis=1)])
+    # The exit hooks have counted every task once.
+    counts = [int(line.split()[-2]) for line in said.splitlines() if "answered" in line]
+    assert sum(counts) == 200
+    assert 1 <= len(counts) <= 2
+
+
+def test_examples_are_entrypoints_of_their_own() -> None:
+    for name in ("greeting.py", "bootstrap.py"):
+        assert callable(runpy.run_path(str(EXAMPLES / name))["worker_entrypoint"])

@@ -1,0 +1,323 @@
+"""Messages: who handles which, in a worker and in the parent.
+
+A worker handles messages between tasks, while it is idle, at ``await`` and in
+``client.poll_messages()``. In the parent whoever gathers (gather.py) runs the listeners,
+one at a time and in order; another thread that gathers meanwhile only empties the lanes.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import sys
+from _thread import allocate_lock, get_ident
+from types import CoroutineType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from workpool._core import Seat
+    from workpool.client import WorkerClient
+    from workpool.gather import Gatherer
+    from workpool.runner import Runner
+    from workpool.supervisor import Worker
+
+    Handler = Callable[[Any, Any], Any]
+
+# Messages that came before there was a listener for their type are kept for it, so many
+# at most: for a pool whose workers already post while listeners are added one by one.
+_KEPT = 100
+
+# Whom a message in the parent's inbox is for, where it is not from a worker's seat.
+_TO_MAIN, _FROM_MAIN = -1, 0
+
+
+def log() -> logging.Logger:
+    """The logger of messages; a worker that never needs it does not import logging."""
+    import logging
+
+    return logging.getLogger("workpool.messages")
+
+
+class _Table:
+    """Handlers by message type, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, tuple[Handler, ...]] = {}
+        self._unknown: set[str] = set()
+        self.find = self._handlers.get
+
+    def __bool__(self) -> bool:
+        return bool(self._handlers)
+
+    def add(self, type: str, handler: Handler) -> None:  # noqa: A002
+        if not isinstance(type, str):
+            raise TypeError(f"a message's type must be a string, not {type.__class__.__name__}")
+        if not callable(handler):
+            raise TypeError(f"a message's handler must be callable, not {handler!r}")
+        present = self._handlers.get(type, ())
+        if handler not in present:
+            self._handlers[type] = (*present, handler)
+
+    def remove(self, type: str, handler: Handler) -> None:  # noqa: A002
+        left = tuple(known for known in self._handlers.get(type, ()) if known != handler)
+        if left:
+            self._handlers[type] = left
+        else:
+            self._handlers.pop(type, None)
+
+    def warn_unknown(self, type: str, where: str) -> None:  # noqa: A002
+        """Say once for each type that nobody handles it."""
+        if type not in self._unknown:
+            self._unknown.add(type)
+            log().warning("%s: nobody handles messages of type %r", where, type)
+
+
+class WorkerMessages:
+    """The handlers of one worker."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._seat = runner.seat
+        self._table = _Table()
+        self.add = self._table.add
+        self._deaf = False
+
+    def poll(self, client: WorkerClient) -> int:
+        """Handle the messages that are there now.
+
+        Returns:
+            How many there were.
+        """
+        seat, find = self._seat, self._table.find
+        seat.pull()
+        inbox, take = seat.inbox, seat.take_message
+        count = len(inbox)
+        for _ in range(count):
+            if not inbox:  # a handler polled
+                break
+            try:
+                message = take()
+            except Exception:
+                log().exception("worker %d: a message cannot be rebuilt", seat.index)
+                continue
+            if message is None:
+                break
+            _, kind, contents = message
+            handlers = find(kind)
+            if handlers is None:
+                self._table.warn_unknown(kind, f"worker {seat.index}")
+                continue
+            for handler in handlers:
+                try:
+                    value = handler(contents, client)
+                    if type(value) is CoroutineType:
+                        self._runner.run_handler(self._guarded(value, kind))
+                except BaseException:  # as of a task: the worker goes on
+                    self._failed(kind)
+        return count
+
+    async def _guarded(self, coroutine: Any, kind: str) -> None:
+        try:
+            await coroutine
+        except BaseException as error:
+            self._failed(kind)
+            if not isinstance(error, Exception):
+                raise
+
+    def _failed(self, kind: str) -> None:
+        log().exception("worker %d: a handler of message %r raised", self._seat.index, kind)
+
+    def dropped(self, kind: str) -> None:
+        """Nobody in the parent listens, and the lane is full."""
+        if not self._deaf:
+            self._deaf = True
+            log().warning(
+                "worker %d: the pool has no message listener, so message %r and others are dropped",
+                self._seat.index, kind,
+            )  # fmt: skip
+
+
+class MainClient:
+    """The client of tasks that run in the parent.
+
+    Attributes:
+        worker_id: ``"main"``.
+    """
+
+    worker_id = "main"
+
+    def __init__(self, messages: PoolMessages) -> None:
+        from types import SimpleNamespace
+
+        self.state = SimpleNamespace()
+        self._messages = messages
+
+    def on_message(self, type: str, handler: Handler) -> None:  # noqa: A002
+        """Have ``handler(contents, client)`` called for each message of ``type`` to the workers."""
+        self._messages.add_to_main(type, handler)
+
+    def post_message_to_pool(self, type: str, contents: Any = None) -> None:  # noqa: A002
+        """Send a message to the pool's listeners, which get None for the worker."""
+        self._messages.post_local(_FROM_MAIN, type, contents)
+
+    def poll_messages(self) -> int:
+        """Run the listeners for what has arrived; unless one is running, which goes on with it."""
+        return self._messages.dispatch()
+
+    def __repr__(self) -> str:
+        return "<MainClient>"
+
+
+class PoolMessages:
+    """The listeners of one pool, and its sending side."""
+
+    def __init__(self, seat: Seat, gatherer: Gatherer, name: str) -> None:
+        self._seat = seat
+        self._gatherer = gatherer
+        self._name = name
+        self._table = _Table()
+        self._main_table = _Table()
+        self._kept: list[tuple[int, str, Any]] = []
+        self._undelivered: dict[tuple[int, str], int] = {}  # by pid and type
+        self._running = allocate_lock()  # held while listeners run
+        self._runner: int | None = None  # the thread that holds it
+        self.main = MainClient(self)
+
+    # ---- listeners -------------------------------------------------------------------
+
+    def add(self, type: str, listener: Handler) -> None:  # noqa: A002
+        """Have ``listener(contents, worker)`` called for messages of ``type``."""
+        self._table.add(type, listener)
+        early = [message for message in self._kept if message[1] == type]
+        if early:
+            self._kept = [message for message in self._kept if message[1] != type]
+            self._seat.inbox.extendleft((whom, (kind, contents)) for whom, kind, contents in reversed(early))
+            self._gatherer.stir()
+        self._listen()
+
+    def add_to_main(self, type: str, handler: Handler) -> None:  # noqa: A002
+        """The same for messages to the main client."""
+        self._main_table.add(type, handler)
+        self._listen()
+
+    def remove(self, type: str, listener: Handler) -> None:  # noqa: A002
+        """Take add() back; nothing happens if there is no such listener."""
+        self._table.remove(type, listener)
+        self._listen()
+
+    def _listen(self) -> None:
+        listening = bool(self._table or self._main_table)
+        self._seat.listen(listening)
+        self._gatherer.listen(listening)
+
+    # ---- sending ---------------------------------------------------------------------
+
+    def post(self, workers: Iterable[Worker], type: str, contents: Any) -> None:  # noqa: A002
+        """Send a message to each of the workers."""
+        body = self._seat.pack(type, contents)  # once, and before anything is sent
+        for worker in workers:
+            if not self._seat.post_packed(worker.id, worker._incarnation, body):
+                self.undelivered(worker, [type])
+
+    def post_local(self, whom: int, type: str, contents: Any) -> None:  # noqa: A002
+        """Put a message that stays in this process into the inbox."""
+        if not isinstance(type, str):
+            raise TypeError(f"a message's type must be a string, not {type.__class__.__name__}")
+        self._seat.inbox.append((whom, (type, contents)))
+        self._gatherer.stir()
+
+    def post_to_main(self, type: str, contents: Any) -> None:  # noqa: A002
+        """Send a message to the main client, if it has handlers."""
+        if self._main_table:
+            self.post_local(_TO_MAIN, type, contents)
+
+    def undelivered(self, worker: Worker, types: list[str]) -> None:
+        """Say that a worker is gone, and messages to it with it: of each type again when they have doubled."""
+        for kind in dict.fromkeys(types):
+            before = self._undelivered.get((worker.pid, kind), 0)
+            now = self._undelivered[worker.pid, kind] = before + types.count(kind)
+            if now.bit_length() > before.bit_length():
+                log().warning(
+                    "%s: undelivered: %d of type %r to worker %d (pid %d), which is gone",
+                    self._name, now, kind, worker.id, worker.pid,
+                )  # fmt: skip
+
+    # ---- running listeners -----------------------------------------------------------
+
+    def dispatch(self) -> int:
+        """Run the listeners for what has arrived; if another thread does, only empty the lanes.
+
+        Returns:
+            How many messages were handled here.
+        """
+        seat, running = self._seat, self._running
+        count = 0
+        while True:
+            if running.acquire(False):
+                try:
+                    self._runner = get_ident()
+                    count += self._drain()
+                finally:
+                    self._runner = None
+                    running.release()
+            else:
+                seat.pull()  # nobody shall wait for room
+                if running.locked():
+                    return count  # who holds it looks again afterwards
+            if not seat.inbox:
+                return count
+
+    def finish(self) -> None:
+        """Return when everything that was read is handled."""
+        while self._seat.inbox and self._runner != get_ident():
+            if self._running.acquire(True, 0.5):  # in slices, so that Ctrl-C is seen
+                self._running.release()
+                self.dispatch()
+
+    def _drain(self) -> int:
+        seat = self._seat
+        seat.pull()
+        count = 0
+        try:
+            while seat.inbox:
+                count += 1
+                self._handle_next()
+        except BaseException:  # Ctrl-C in a listener: the rest is for the next that gathers
+            if seat.inbox:
+                self._gatherer.stir()
+            raise
+        return count
+
+    def _handle_next(self) -> None:
+        try:
+            message = self._seat.take_message()
+        except Exception:
+            log().exception("%s: a message cannot be rebuilt", self._name)
+            return
+        if message is None:
+            return
+        whom, kind, contents = message
+        if whom == _TO_MAIN:
+            handlers, other = self._main_table.find(kind), self.main
+        else:
+            handlers, other = self._table.find(kind), self._gatherer.worker(whom) if whom else None
+        if handlers is None:
+            if whom != _TO_MAIN:
+                self._table.warn_unknown(kind, self._name)
+                self._kept = [*self._kept[1 - _KEPT :], message]
+            return
+        for handler in handlers:
+            try:
+                handler(contents, other)
+            except Exception:
+                log().exception("%s: a listener for message %r raised", self._name, kind)
+
+
+def running_loop() -> Any:
+    """The event loop that runs in this thread; None, and no import, when there is none."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()

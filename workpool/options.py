@@ -1,0 +1,164 @@
+"""The options of a task: checked once, however they are given.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from workpool.pool import WorkerPool
+    from workpool.task import Task
+
+T = TypeVar("T")
+
+# enum wp_strength
+NONE, LIGHT, STRONG, FORCE = 0, 1, 2, 3
+_STRENGTHS = {"light": LIGHT, "strong": STRONG, "force": FORCE}
+
+# Seats of no worker: anyone's, and the parent's own.
+ANYONE, MAIN = 0, -1
+
+PRIORITIES = range(-8, 8)
+_MOST_RETRIES = 254
+
+
+class TaskOptions(TypedDict, total=False):
+    """The keyword options of ``add_task``."""
+
+    worker_affinity: int | str | None
+    affinity_strength: str | None
+    key: Any
+    meta: Any
+    cost: float | None
+    priority: int
+    retries: int
+
+
+class Options:
+    """Checked options.
+
+    Attributes:
+        seat, strength: The worker the task prefers or is bound to, and how; or ``ANYONE``,
+            or ``MAIN``.
+        cost: Seconds, or None if the caller does not know.
+        key, meta, priority, retries: As given.
+        learns: Whether what the task takes is remembered for its key.
+
+    Raises:
+        ValueError, TypeError: One of them is out of its range, or of another type.
+    """
+
+    __slots__ = ("cost", "key", "learns", "meta", "priority", "retries", "seat", "strength")
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        worker_affinity: int | str | None = None,
+        affinity_strength: str | None = None,
+        key: Any = None,
+        meta: Any = None,
+        cost: float | None = None,
+        priority: int = 0,
+        retries: int = 0,
+    ) -> None:
+        self.seat = _seat(worker_affinity, workers)
+        self.strength = _strength(affinity_strength, self.seat)
+        self.key = key
+        self.learns = key is not None
+        self.meta = meta
+        self.cost = None if cost is None else seconds("cost", cost)
+        if type(priority) is not int:
+            raise TypeError(f"priority must be a whole number, not {priority!r}")
+        if priority not in PRIORITIES:
+            raise ValueError(f"priority must be from {PRIORITIES[0]} to {PRIORITIES[-1]}, not {priority}")
+        self.priority = priority
+        if type(retries) is not int:
+            raise TypeError(f"retries must be a whole number, not {retries!r}")
+        if not 0 <= retries <= _MOST_RETRIES:
+            raise ValueError(f"retries must be from 0 to {_MOST_RETRIES}, not {retries}")
+        self.retries = retries
+
+    def of_chunk(self, key: Any, cost: float | None, learns: bool) -> Options:
+        """The same for some items of a map."""
+        other = Options.__new__(Options)
+        for name in self.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.key, other.cost, other.learns = key, cost, learns
+        return other
+
+
+def _seat(affinity: int | str | None, workers: int) -> int:
+    if affinity is None:
+        return ANYONE
+    if affinity == "main":
+        return MAIN
+    if isinstance(affinity, str):
+        raise ValueError(f"worker_affinity must be a worker's id or 'main', not {affinity!r}")
+    if isinstance(affinity, bool) or not hasattr(affinity, "__index__"):
+        raise TypeError(f"worker_affinity must be a worker's id or 'main', not {affinity!r}")
+    seat = affinity.__index__()
+    if not 1 <= seat <= workers:
+        raise ValueError(f"worker_affinity names no worker of this pool: {seat} is not from 1 to {workers}")
+    return seat
+
+
+def _strength(name: str | None, seat: int) -> int:
+    if name is not None and name not in _STRENGTHS:
+        raise ValueError(f"affinity_strength must be 'light', 'strong' or 'force', not {name!r}")
+    if seat == ANYONE:
+        if name is not None:
+            raise ValueError(f"affinity_strength={name!r} without worker_affinity: say to which worker")
+        return NONE
+    if seat == MAIN:
+        return FORCE
+    return LIGHT if name is None else _STRENGTHS[name]
+
+
+def seconds(name: str, value: Any) -> float:
+    """A cost, checked: a number of seconds that is not negative."""
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number of seconds, not {value!r}")
+    number = float(value)
+    if not 0.0 <= number < math.inf:
+        raise ValueError(f"{name} must be a finite number of seconds, at least 0, not {value!r}")
+    return number
+
+
+PLAIN = Options(0)
+
+
+class OptionsView:
+    """A pool with options for every task: made by ``WorkerPool.options``."""
+
+    def __init__(self, pool: WorkerPool[Any, Any], options: TaskOptions) -> None:
+        unknown = set(options) - set(TaskOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"unknown task options: {', '.join(sorted(unknown))}")
+        self._pool = pool
+        self._options = Options(pool._max_workers, **options) if options else None
+
+    def add_task(self, arg: Any) -> Task[Any]:
+        """``WorkerPool.add_task`` with the view's options."""
+        return self._pool._add_task(arg, self._options)
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
+        """``WorkerPool.submit`` with the view's options."""
+        return self._pool._submit(fn, args, kwargs, self._options)
+
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
+        chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
+    ) -> Iterator[T]:  # fmt: skip
+        """``WorkerPool.map`` with the view's options for each chunk.
+
+        A ``key`` that can be called is called with each item (or with the items, where there
+        are several iterables) and gives that item's key: then each item is a task of its own
+        whose cost is learned, and the longest known go first. Results keep their order.
+        """
+        return self._pool._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, self._options)
