@@ -72,7 +72,8 @@ static inline void wp_place_hint(struct wp_view *view, uint32_t index, uint32_t 
 #define WP_STUCK_MEANS 3
 // Below this, waking another costs as much as the wait.
 #define WP_STUCK_MIN_NS INT64_C(1000000)
-// While nobody knows what a task takes there.
+// Between two tasks, where it decodes or waits for a CPU, and while nobody knows what a
+// task takes there: some time slices of a busy system.
 #define WP_STUCK_UNKNOWN_NS INT64_C(20000000)
 // A process that starts: importing its entrypoint may take that long.
 #define WP_STUCK_START_NS INT64_C(1000000000)
@@ -107,7 +108,20 @@ static inline int64_t wp_strong_due_ns(struct wp_view *view, uint32_t seat) {
     if (wp_load_relaxed(&place->seat->parker) & WP_PARKER_FUTEX) return WP_NEVER;
     int64_t since_ns = (int64_t)wp_load_relaxed(&place->seat->since_ns); // relaxed: as above
     int64_t patience_ns = wp_strong_patience_ns(view, seat);
+    // relaxed: as above.
+    if (wp_load_relaxed(&place->seat->current) == WP_NO_HANDLE && patience_ns < WP_STUCK_UNKNOWN_NS)
+        patience_ns = WP_STUCK_UNKNOWN_NS;
     return since_ns < 0 || since_ns > INT64_MAX - patience_ns - 1 ? 1 : since_ns + patience_ns;
+}
+
+// When must somebody look at the strong tasks of `seat`? When they are due, or may be by
+// then: a seat between two tasks is stuck sooner once it has entered one.
+static inline int64_t wp_strong_look_ns(struct wp_view *view, uint32_t seat) {
+    int64_t due_ns = wp_strong_due_ns(view, seat);
+    // relaxed: a look.
+    if (due_ns == WP_NEVER || wp_load_relaxed(&view->places[seat].seat->current) != WP_NO_HANDLE) return due_ns;
+    int64_t soon_ns = wp_os_now_ns() + wp_strong_patience_ns(view, seat);
+    return soon_ns < due_ns ? soon_ns : due_ns;
 }
 
 // It becomes due merely by time, so one parked seat, the watcher, must sleep with a
@@ -120,7 +134,7 @@ static inline int64_t wp_strong_due_ns(struct wp_view *view, uint32_t seat) {
 // Caller:   who has published a strong task, or begins a task of its own, or another
 //           than watching; after a fence.
 static inline void wp_watch_ensure(struct wp_view *view, uint32_t seat) {
-    int64_t due_ns = wp_strong_due_ns(view, seat);
+    int64_t due_ns = wp_strong_look_ns(view, seat);
     if (due_ns == WP_NEVER) return;
     uint32_t watcher = wp_idle_next(view->idle->watcher, 1, view->seats);
     if (watcher == WP_NO_SEAT) {
@@ -143,7 +157,7 @@ static inline void wp_watch_arm(struct wp_view *view) {
     for (;;) {
         int64_t due_ns = WP_NEVER;
         for (uint32_t seat = 1; seat < view->seats; seat++) {
-            int64_t its_ns = seat == view->self ? WP_NEVER : wp_strong_due_ns(view, seat);
+            int64_t its_ns = seat == view->self ? WP_NEVER : wp_strong_look_ns(view, seat);
             if (its_ns < due_ns) due_ns = its_ns;
         }
         uint32_t other = wp_idle_next(view->idle->watcher, 1, view->seats);

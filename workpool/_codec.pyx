@@ -30,6 +30,7 @@ cdef extern from "Python.h":
 
 cdef enum:
     MAX_DEPTH = 4
+    NESTED_BYTES = 4096
     TAG_NONE = 78  # N
     TAG_TRUE = 84  # T
     TAG_FALSE = 70  # F
@@ -55,6 +56,11 @@ cdef Py_ssize_t measure(object value):
     return _measure(value, 0)
 
 
+cdef inline Py_ssize_t _sized(Py_ssize_t size, int depth):
+    # A long one inside a group may be there many times: pickle writes it once.
+    return 5 + size if size < (0xffffffff if depth == 0 else NESTED_BYTES) else -1
+
+
 cdef Py_ssize_t _measure(object value, int depth):
     cdef int overflow = 0
     cdef Py_ssize_t size = 0, one, i
@@ -71,9 +77,9 @@ cdef Py_ssize_t _measure(object value, int depth):
             PyUnicode_AsUTF8AndSize(value, &size)
         except UnicodeEncodeError:  # lone surrogates
             return -1
-        return 5 + size if size < 0xffffffff else -1
+        return _sized(size, depth)
     if kind is bytes:
-        return 5 + PyBytes_GET_SIZE(value) if PyBytes_GET_SIZE(value) < 0xffffffff else -1
+        return _sized(PyBytes_GET_SIZE(value), depth)
     if kind is tuple and depth < MAX_DEPTH:
         size = 5
         for i in range(PyTuple_GET_SIZE(value)):

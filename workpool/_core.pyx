@@ -9,14 +9,13 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from workpool cimport _c, _codec
-
-from collections import deque
 
 from workpool.errors import ArenaFull, ForkedPool, PoolClosed, WorkpoolError
 
@@ -80,6 +79,35 @@ cdef int64_t _ns(object timeout) except? -2:
     if seconds <= 0:
         return 0
     return <int64_t>(seconds * 1e9) if seconds < 9e9 else -1
+
+
+# An entry of the inbox: this, and what wp_message_look gave. One object, and of a kind
+# that the collector does not count.
+cdef struct _entry_head:
+    uint32_t seat
+    uint32_t kind
+
+
+cdef bytes _entry(uint32_t seat, _c.wp_message_kind kind, const _c.wp_message *message):
+    cdef _entry_head head
+    cdef Py_ssize_t size = sizeof(head), prefix = sizeof(head)
+    cdef bytes entry
+    cdef char *out
+    head.seat = seat
+    head.kind = <uint32_t>kind
+    if kind == _c.WP_MESSAGE_PART:
+        prefix += sizeof(message.part)
+    if kind == _c.WP_MESSAGE_NONE or kind == _c.WP_MESSAGE_CORRUPT:
+        entry = PyBytes_FromStringAndSize(NULL, prefix)
+        memcpy(PyBytes_AS_STRING(entry), &head, sizeof(head))
+        return entry
+    entry = PyBytes_FromStringAndSize(NULL, prefix + message.size)
+    out = PyBytes_AS_STRING(entry)
+    memcpy(out, &head, sizeof(head))
+    if kind == _c.WP_MESSAGE_PART:
+        memcpy(out + sizeof(head), &message.part, sizeof(message.part))
+    memcpy(out + prefix, message.bytes, message.size)
+    return entry
 
 
 cdef object _cancelled_error():
@@ -261,7 +289,8 @@ cdef class Seat:
     cdef public uint64_t parent  # the task that submits now, for those it starts; or WP_NO_HANDLE
     cdef object unpack
     cdef public object gatherer
-    cdef readonly object inbox  # messages that were read and not taken: (seat, body)
+    cdef list inbox  # messages that were read; those before `taken` are gone
+    cdef Py_ssize_t taken
     cdef dict partial  # by (seat, stream): the parts of a body so far
     cdef uint64_t streams
     cdef uint64_t tenants[_c.WP_MAX_SEATS]  # in the parent: who can be posted to, incarnation + 1
@@ -285,8 +314,9 @@ cdef class Seat:
         self.tasks = <PyObject **>PyMem_Calloc(self.view.places[index].slots, sizeof(PyObject *))
         if self.tasks == NULL:
             raise MemoryError()
-        self.inbox = deque()
+        self.inbox = []
         self.partial = {}
+        self.streams = <uint64_t>_c.wp_os_now_ns()  # those of an earlier process of the seat were others
         self.unpack = None
         self.parent = _c.WP_NO_HANDLE
         self.usable = True
@@ -813,7 +843,7 @@ cdef class Seat:
         """Let the receiver read; False: it never will."""
         self.pull()
         if self.index != _c.WP_PARENT_SEAT:
-            if len(self.inbox):
+            if self.waiting() > 0:
                 _c.wp_unpark(&self.view, self.index)  # a main thread that sleeps meanwhile
             # With no listener in the parent, and nobody who gathers, it stays full.
             if nap_ns[0] >= _c.WP_MESSAGE_NAP_LAST_NS and not _c.wp_message_is_wanted(&self.view):
@@ -840,62 +870,86 @@ cdef class Seat:
                 _c.wp_message_again(&self.view, seat)
 
     cdef bint _read(self, _c.wp_lane *lane, uint32_t seat) except -1:
-        """Read one lane; False: there may be more, but others have their turn."""
+        """Read one lane; False: there may be more, but others have their turn.
+
+        Between the look and the append nothing may run Python code, as a collection
+        would: another thread would read the next message and be first.
+        """
         cdef _c.wp_message message
-        cdef _c.wp_message_kind kind
+        cdef _c.wp_message_kind kind = _c.WP_MESSAGE_BODY
         cdef int most = 1 << 13
-        cdef bytes body
+        cdef bytes entry
         try:
             while most > 0:
                 most -= 1
                 kind = _c.wp_message_look(&self.view, lane, &message)
                 if kind == _c.WP_MESSAGE_NONE:
-                    return True
-                if kind == _c.WP_MESSAGE_CORRUPT:
-                    body = b""
-                else:
-                    body = PyBytes_FromStringAndSize(<const char *>message.bytes, message.size)
+                    break
+                entry = _entry(seat, kind, &message)
+                if kind != _c.WP_MESSAGE_CORRUPT:
                     _c.wp_message_done(&self.view, lane, &message)
-                if kind == _c.WP_MESSAGE_PART:
-                    body = self._assemble(seat, &message.part, body)
-                if body is not None:
-                    self.inbox.append((seat, body))
+                self.inbox.append(entry)
         finally:
-            _c.wp_message_unheard(&self.view, len(self.inbox))
-        return False
+            _c.wp_message_unheard(&self.view, self.waiting())
+        return kind == _c.WP_MESSAGE_NONE
 
-    cdef bytes _assemble(self, uint32_t seat, _c.wp_message_part *part, bytes piece):
-        """The whole body, once its last part is there."""
-        cdef list parts = self.partial.setdefault((seat, part.stream), [0])
-        parts[0] += len(piece)
-        parts.append(piece)
-        if parts[0] < part.total:
-            return None
-        del self.partial[seat, part.stream]
-        return b"".join(parts[1:])
+    cpdef Py_ssize_t waiting(self):
+        """How many messages, or parts of one, were read and not taken yet."""
+        return PyList_GET_SIZE(self.inbox) - self.taken
+
+    def keep(self, list entries, bint first=False):
+        """Put ``(seat, type, contents)`` into the inbox, that were never encoded, or are decoded."""
+        if first:
+            self.inbox[self.taken:self.taken] = entries
+        else:
+            self.inbox.extend(entries)
 
     def take_message(self):
         """The oldest message of the inbox: the seat it is from, type, contents; None when there is none."""
-        cdef bytes body
-        if not self.inbox:
-            return None
-        entry = self.inbox.popleft()
-        _c.wp_message_unheard(&self.view, len(self.inbox))
-        if type(entry[1]) is tuple:  # of this process's own, never encoded
-            return entry[0], entry[1][0], entry[1][1]
-        body = entry[1]
-        try:
-            return self._decode_message(entry[0], body)
-        except Exception:
-            raise
-        except BaseException:  # a signal's handler, while the contents were unpickled
-            self.inbox.appendleft(entry)
-            _c.wp_message_unheard(&self.view, len(self.inbox))
-            raise
+        while self.waiting() > 0:
+            entry = self.inbox[self.taken]
+            self.inbox[self.taken] = None
+            self.taken += 1
+            if self.taken == PyList_GET_SIZE(self.inbox) or self.taken == 1 << 12:
+                del self.inbox[:self.taken]
+                self.taken = 0
+            _c.wp_message_unheard(&self.view, self.waiting())
+            if type(entry) is tuple:
+                return entry
+            try:
+                message = self._decode_entry(entry)
+            except Exception:
+                raise
+            except BaseException:  # a signal's handler, while the contents were unpickled
+                self.keep([entry], True)
+                raise
+            if message is not None:
+                return message
+        return None
 
-    cdef object _decode_message(self, object seat, bytes body):
-        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(body)
-        cdef uint64_t size = PyBytes_GET_SIZE(body)
+    cdef object _decode_entry(self, bytes entry):
+        cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(entry)
+        cdef uint64_t size = PyBytes_GET_SIZE(entry)
+        cdef _c.wp_message_part part
+        cdef _entry_head head
+        memcpy(&head, data, sizeof(head))
+        if head.kind == _c.WP_MESSAGE_NONE:  # its process is gone
+            for key in [key for key in self.partial if key[0] == head.seat]:
+                del self.partial[key]
+            return None
+        if head.kind != _c.WP_MESSAGE_PART:
+            return self._decode_message(head.seat, data + sizeof(head), size - sizeof(head))
+        memcpy(&part, data + sizeof(head), sizeof(part))
+        cdef list parts = self.partial.setdefault((head.seat, part.stream), [0])
+        parts[0] += size - sizeof(head) - sizeof(part)
+        parts.append(entry[sizeof(head) + sizeof(part):])
+        if parts[0] < part.total:
+            return None
+        del self.partial[head.seat, part.stream]
+        cdef bytes body = b"".join(parts[1:])
+        return self._decode_message(head.seat, <const uint8_t *>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+
+    cdef object _decode_message(self, uint32_t seat, const uint8_t *data, uint64_t size):
         cdef str type = self._type_of(data, size)
         cdef uint32_t named
         memcpy(&named, data, 4)
@@ -925,7 +979,7 @@ cdef class Seat:
     def has_mail(self):
         """Whether, in the parent, there are messages to read or to take, a look."""
         return self.index == _c.WP_PARENT_SEAT and self.usable and (
-            len(self.inbox) > 0 or _c.wp_message_waits(&self.view))
+            self.waiting() > 0 or _c.wp_message_waits(&self.view))
 
     def listen(self, bint on):
         """Say whether anybody in the parent wants messages."""
@@ -945,9 +999,8 @@ cdef class Seat:
         self._check()
         while not self._read(_c.wp_message_in(&self.view, seat), seat):
             pass
+        self.inbox.append(_entry(seat, _c.WP_MESSAGE_NONE, &message))
         self.tenants[seat] = 0
-        for key in [key for key in self.partial if key[0] == seat]:
-            del self.partial[key]
         lane = _c.wp_message_inherit(&self.view, seat)
         streams = set()
         while True:

@@ -65,13 +65,22 @@ def _quota_v2(place: Path) -> float | None:
         quota, period = (place / "cpu.max").read_text().split()
     except (OSError, ValueError):
         return None
-    return None if quota == "max" else int(quota) / int(period)
+    return _ratio(quota, period)
 
 
 def _quota_v1(place: Path) -> float | None:
     try:
-        quota = int((place / "cpu.cfs_quota_us").read_text())
-        period = int((place / "cpu.cfs_period_us").read_text())
+        quota = (place / "cpu.cfs_quota_us").read_text()
+        period = (place / "cpu.cfs_period_us").read_text()
     except (OSError, ValueError):
         return None
-    return None if quota <= 0 else quota / period
+    return _ratio(quota, period)
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    """CPUs; None without a limit, or where the files do not say."""
+    try:
+        ratio = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max"
+        return None
+    return ratio if ratio > 0 else None

@@ -394,7 +394,10 @@ class Gatherer:
                 started = self._thread is not None  # by another thread, meanwhile
                 if not started and not self._closed:
                     thread = threading.Thread(target=self._serve, name="workpool-gather", daemon=True)
-                    thread.start()
+                    try:
+                        thread.start()
+                    except RuntimeError:  # the interpreter ends: whoever finishes the pool gathers
+                        return
                     self._thread = thread
 
     def _serve(self) -> None:
@@ -483,11 +486,10 @@ class _LoopReader:
         # A descriptor of its own: closing the pool's must not confuse the loop's selector.
         self._fd = os.dup(gatherer.eventfd)
         self._loop = loop
-        self._thread = threading.get_ident()
         loop.add_reader(self._fd, gatherer.on_event)
 
     def settle(self, future: asyncio.Future[None]) -> None:
-        if threading.get_ident() == self._thread:
+        if running_loop() is self._loop:
             _set_done(future)
             return
         try:
@@ -496,7 +498,7 @@ class _LoopReader:
             pass  # the loop is closed: nobody awaits there
 
     def close(self) -> None:
-        if threading.get_ident() == self._thread or self._loop.is_closed():
+        if running_loop() is self._loop or self._loop.is_closed():
             self._remove()
             return
         try:

@@ -254,8 +254,8 @@ class LongestFirst(Generic[R]):
 
         try:
             left = None if end is None else max(0.0, end - time.monotonic())
-            task: Any
-            for task in as_completed(self._tasks, left):
+            tasks: list[Any] = self._tasks
+            for task in as_completed(tasks, left):
                 error = task.exception()
                 yield from task.result() if error is None else task.partial or ()
                 if error is not None:

@@ -94,18 +94,17 @@ class WorkerMessages:
         """
         seat, find = self._seat, self._table.find
         seat.pull()
-        inbox, take = seat.inbox, seat.take_message
-        count = len(inbox)
-        for _ in range(count):
-            if not inbox:  # a handler polled
-                break
+        take = seat.take_message
+        count = 0
+        for _ in range(seat.waiting()):
             try:
                 message = take()
             except Exception:
                 log().exception("worker %d: a message cannot be rebuilt", seat.index)
                 continue
-            if message is None:
+            if message is None:  # a handler polled, or a part is missing
                 break
+            count += 1
             _, kind, contents = message
             handlers = find(kind)
             if handlers is None:
@@ -195,7 +194,7 @@ class PoolMessages:
         early = [message for message in self._kept if message[1] == type]
         if early:
             self._kept = [message for message in self._kept if message[1] != type]
-            self._seat.inbox.extendleft((whom, (kind, contents)) for whom, kind, contents in reversed(early))
+            self._seat.keep(early, first=True)
             self._gatherer.stir()
         self._listen()
 
@@ -227,7 +226,7 @@ class PoolMessages:
         """Put a message that stays in this process into the inbox."""
         if not isinstance(type, str):
             raise TypeError(f"a message's type must be a string, not {type.__class__.__name__}")
-        self._seat.inbox.append((whom, (type, contents)))
+        self._seat.keep([(whom, type, contents)])
         self._gatherer.stir()
 
     def post_to_main(self, type: str, contents: Any) -> None:  # noqa: A002
@@ -268,12 +267,12 @@ class PoolMessages:
                 seat.pull()  # nobody shall wait for room
                 if running.locked():
                     return count  # who holds it looks again afterwards
-            if not seat.inbox:
+            if not seat.waiting():
                 return count
 
     def finish(self) -> None:
         """Return when everything that was read is handled."""
-        while self._seat.inbox and self._runner != get_ident():
+        while self._seat.waiting() and self._runner != get_ident():
             if self._running.acquire(True, 0.5):  # in slices, so that Ctrl-C is seen
                 self._running.release()
                 self.dispatch()
@@ -283,11 +282,11 @@ class PoolMessages:
         seat.pull()
         count = 0
         try:
-            while seat.inbox:
+            while seat.waiting():
                 count += 1
                 self._handle_next()
         except BaseException:  # Ctrl-C in a listener: the rest is for the next that gathers
-            if seat.inbox:
+            if seat.waiting():
                 self._gatherer.stir()
             raise
         return count

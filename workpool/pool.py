@@ -251,7 +251,7 @@ class WorkerPool(Executor, Generic[A, R]):
         self, task: Task[Any], fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any],
         options: Options,
     ) -> None:  # fmt: skip
-        if self._closed:
+        if self._closed or self._seat.is_forked:
             self._refuse()
         self._runtime.local()
         self._placement.start_here(task, fn, args, kwargs, options)
@@ -383,9 +383,8 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._tasks_per_worker == 0 or self._runtime.launches_at_once:
             wanted = self._max_workers
         else:
-            wanted = max(
-                1, min(self._max_workers, int(-(-max(pending, self._gatherer.queued) // self._tasks_per_worker)))
-            )
+            pending = max(pending, self._gatherer.queued)
+            wanted = max(1, min(self._max_workers, int(-(-pending // self._tasks_per_worker))))
         supervisor.want(wanted)
         self._note_size()
 
@@ -468,7 +467,7 @@ class WorkerPool(Executor, Generic[A, R]):
         Raises:
             ValueError: There is no such event.
         """
-        if self._closed:
+        if self._closed or self._seat.is_forked:
             self._refuse()
         listened = self._runtime.events.complete
         self._runtime.events.on(event, listener)
@@ -485,7 +484,7 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def when_idle(self) -> Task[None]:
         """A task that is done once no task is unfinished; await it, or ask its ``result()``."""
-        if self._closed:
+        if self._closed or self._seat.is_forked:
             self._refuse()
         return self._runtime.when_idle()
 
@@ -512,7 +511,7 @@ class WorkerPool(Executor, Generic[A, R]):
             listener: The worker is None for a message of the main client. Adding the same
                 again changes nothing.
         """
-        if self._closed:
+        if self._closed or self._seat.is_forked:
             self._refuse()
         self._runtime.messages.add(type, listener)
 
@@ -547,7 +546,7 @@ class WorkerPool(Executor, Generic[A, R]):
             TimeoutError: They have not, after ``timeout`` seconds.
             WorkerDied: No worker can start.
         """
-        if self._closed:
+        if self._closed or self._seat.is_forked:
             self._refuse()
         if self._supervisor.wanted == 0:
             self._grow()
@@ -557,7 +556,7 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of queues, workers and memory."""
-        if self._closed:
+        if self._closed or self._seat.is_forked:
             self._refuse()
         segments = self._runtime.segments
         return snapshot(self._gatherer, self._supervisor, segments.control.size, segments.arena_bytes)

@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from workpool import _core, launcher, payload
-from workpool.errors import WorkpoolError
+from workpool.errors import ForkedPool, WorkpoolError
 from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
 from workpool.local import Local
@@ -99,9 +99,7 @@ class Runtime:
         if self.gatherer.local is None:
             with self._making:
                 if self.gatherer.local is None:
-                    self.gatherer.local = Local(
-                        self.gatherer, self.entrypoint, self.messages.main, self.name
-                    )
+                    self.gatherer.local = Local(self.gatherer, self.entrypoint, self.messages.main, self.name)
         return self.gatherer.local
 
     @property
@@ -134,14 +132,14 @@ class Runtime:
         self.gatherer.close()
         self.seat.close()
         self.segments.close()
-        for fd in self._fds:
-            os.close(fd)
+        while self._fds:  # one by one: an interrupted finish() may be called again
+            os.close(self._fds.pop())
         self._finished = True
         _running.discard(self)
 
     def finish_in_background(self) -> None:
         """finish(), by a thread of its own."""
-        if self._thread is None and not self._finished:
+        if self._thread is None and not self._finished and not self.seat.is_forked:
             self._thread = threading.Thread(target=self.finish, name=f"{self.name}-shutdown", daemon=True)
             self._thread.start()
 
@@ -158,6 +156,7 @@ def _finish_all() -> None:
 def _forked() -> None:
     for runtime in list(_running):
         runtime.seat.abandon()
+        runtime.supervisor.broken = ForkedPool("a fork of the pool's process")
     _running.clear()
 
 
@@ -169,7 +168,9 @@ os.register_at_fork(after_in_child=_forked)
 
 def abandon(handle: object, runtime: Runtime) -> Callable[[], object]:
     """Have ``runtime`` finish when ``handle`` is garbage."""
-    finalizer = weakref.finalize(handle, runtime.finish_in_background)
+    # By the supervisor: a finalizer may run while the threading module holds its own
+    # lock, and to start a thread here would then wait for it for ever.
+    finalizer = weakref.finalize(handle, runtime.supervisor.call_later, runtime.finish_in_background)
     finalizer.atexit = False
     return finalizer.detach
 

@@ -111,8 +111,10 @@ class Supervisor:
         self._early_deaths = 0
         self._changed = threading.RLock()
         self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._open = threading.Lock()  # guards the eventfd against its own end
         self._thread: threading.Thread | None = None
         self._retry_at: float | None = None
+        self._calls: list[Callable[[], object]] = []
 
     # ---- what the pool asks ----------------------------------------------------------
 
@@ -207,7 +209,7 @@ class Supervisor:
             self._thread = threading.Thread(target=self._run, name=f"{self.name}-supervisor", daemon=True)
             self._thread.start()
         else:
-            os.eventfd_write(self._eventfd, 1)
+            self._nudge()
 
     def give_up(self, most: int) -> list[int]:
         """Keep no more than ``most`` seats: give up empty ones first, then idle ones, then higher ones.
@@ -275,7 +277,7 @@ class Supervisor:
             for worker in self._workers.values():
                 worker._stopping = True
                 self.seat.stop(worker.id, self._stop)
-        os.eventfd_write(self._eventfd, 1)
+        self._nudge()
 
     def join(self) -> None:
         """Wait until the stopped workers are gone; then nothing of the supervisor is left."""
@@ -283,6 +285,8 @@ class Supervisor:
         if thread is None:
             self._close()
             return
+        if thread is threading.current_thread():  # a callback, called as workers were found dead
+            raise RuntimeError("a pool cannot be shut down by its own supervisor: use shutdown(wait=False)")
         while thread.is_alive():
             thread.join(0.5)  # in slices, so that Ctrl-C is seen
 
@@ -309,14 +313,34 @@ class Supervisor:
             for fd, _ in poll.poll(timeout):
                 if fd == self._eventfd:
                     os.eventfd_read(self._eventfd)
+                    while self._calls:
+                        self._calls.pop()()
                 else:
                     poll.unregister(fd)
                     self._bury(watched.pop(fd))
         self._close()
 
+    def _nudge(self) -> None:
+        """Have the thread look at what is wanted now."""
+        with self._open:
+            if self._eventfd >= 0:
+                os.eventfd_write(self._eventfd, 1)
+
     def _close(self) -> None:
-        os.close(self._eventfd)
+        with self._open:
+            if self._eventfd < 0:
+                return
+            os.close(self._eventfd)
+            self._eventfd = -1
         self.launcher.close()
+
+    def call_later(self, call: Callable[[], object]) -> None:
+        """Have the supervisor's thread call ``call``; without one, nothing was ever launched: call it here."""
+        if self._thread is None:
+            call()
+        else:
+            self._calls.append(call)
+            self._nudge()
 
     def _launch_missing(self) -> None:
         """Fill empty seats, lowest first. Called with the lock held."""

@@ -9,6 +9,7 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -27,6 +28,7 @@ _log = logging.getLogger("workpool.task")
 
 # Guards the lists of watchers of all tasks: held for a few instructions at a time.
 _registry = threading.Lock()
+os.register_at_fork(after_in_child=_registry._at_fork_reinit)  # type: ignore[attr-defined]
 
 _CLAIMED, _RUNNING = 3, 4  # enum wp_phase
 _FUTURE_STATES = {OUTCOME_OK: "FINISHED", OUTCOME_CANCELLED: "CANCELLED_AND_NOTIFIED"}

@@ -16,8 +16,9 @@ static uint32_t parker(struct test_pool *pool, uint32_t seat) { return wp_load_a
 static uint32_t strong_for(uint32_t seat) { return wp_target(seat, WP_STRENGTH_STRONG, 0); }
 static bool watches(struct test_pool *pool, uint32_t seat) { return wp_idle_has(pool->view[0].idle->watcher, seat); }
 
-// The seat has been at one thing for so long, and its tasks take so long.
+// The seat has been at one task for so long, and its tasks take so long.
 static void busy(struct test_pool *pool, uint32_t seat, int64_t for_ns, int64_t mean_ns) {
+    wp_store_relaxed(&seat_of(pool, seat)->current, 0);
     wp_store_relaxed(&seat_of(pool, seat)->since_ns, (uint64_t)(wp_os_now_ns() - for_ns));
     wp_store_relaxed(&seat_of(pool, seat)->mean_ns, (uint64_t)mean_ns);
 }
@@ -99,6 +100,26 @@ static void a_target_that_is_idle_or_searches_keeps_its_tasks(void) {
     wp_park_disarm(&pool.view[2]);
     CHECK(!finds(&pool.view[1]));
     wp_search_end(&pool.view[2]);
+    CHECK(finds(&pool.view[1]));
+    end(&pool);
+}
+
+static void between_two_tasks_a_seat_is_given_more_time(void) {
+    struct test_pool pool;
+    test_pool_make(&pool, 3, 8, 2, false);
+    busy(&pool, 2, 10 * MS, 1 * MS);
+    wp_store_relaxed(&seat_of(&pool, 2)->current, WP_NO_HANDLE);
+    test_pool_submit(&pool.view[0], strong_for(2), 0);
+    CHECK(!finds(&pool.view[1]));
+    // But it may have entered one when the watcher looks, which is soon.
+    park(&pool.view[1]);
+    CHECK(wp_watch_left_ns(&pool.view[1], -1) <= 3 * MS);
+    unpark(&pool.view[1]);
+    busy(&pool, 2, 10 * MS, 1 * MS);
+    CHECK(finds(&pool.view[1]));
+    busy(&pool, 2, 30 * MS, 1 * MS);
+    wp_store_relaxed(&seat_of(&pool, 2)->current, WP_NO_HANDLE);
+    test_pool_submit(&pool.view[0], strong_for(2), 0);
     CHECK(finds(&pool.view[1]));
     end(&pool);
 }
@@ -306,6 +327,7 @@ int main(int argc, char **argv) {
         WP_TEST(a_task_of_a_dead_or_retiring_seat_is_anyone_s),
         WP_TEST(a_process_that_starts_is_given_time),
         WP_TEST(a_target_that_is_idle_or_searches_keeps_its_tasks),
+        WP_TEST(between_two_tasks_a_seat_is_given_more_time),
         WP_TEST(a_long_queue_is_shared_though_its_seat_goes_on),
         WP_TEST(without_strong_tasks_behind_a_busy_seat_nobody_watches),
         WP_TEST(one_parked_seat_watches_with_the_earliest_deadline),

@@ -5,11 +5,9 @@
    at the summary, claim what the leaf names, clear the bit, and lower the summary when the
    leaf was seen empty: clear it, then read the leaf again. With USES a slot is used again:
    a bit found late is void, and its finder reads the state again.
-   One adder or taker may die between any two steps; recovery adds every READY slot anew.
+   One of them may die between any two steps; recovery adds every READY slot anew.
 
    must pass:
-   must pass: -DALWAYS
-   must pass: -DUSES=1 -DNODEATH
    must pass: -DUSES=2 -DNA=1
    must fail: -DNOREAD
    must fail: -DREADFIRST
@@ -17,9 +15,10 @@
    must fail: -DNOREREAD -DUSES=1
    must fail: -DNOREADD
    must fail: -DSTOP
-   long pass: -DLIVE
-   long pass: -DUSES=1
-   long pass: -DNA=3 -DNODEATH
+   long pass: -DADDER
+   long pass: -DALWAYS
+   long pass: -DUSES=1 -DNODEATH
+   long pass: -DUSES=1 -DNA=1 -DLIVE
 
    ALWAYS         the adder sets the summary bit even if it sees it set
    NOREAD         the leaf is not read again after the summary bit was cleared
@@ -27,6 +26,7 @@
    SUMMARYFIRST   the adder sets the summary bit before the leaf's
    NOREREAD       the finder of a void bit does not read the state again
    NOREADD        recovery does not add READY slots again
+   ADDER          an adder may die too, not only a taker
    NODEATH        nobody dies: for larger bounds
    STOP           a taker may be stopped for ever, not dead, between clearing the summary bit
                   and reading the leaf: it hides the leaf. This is a limit of the protocol,
@@ -136,7 +136,11 @@ end_idle:
 
 #ifndef NODEATH
 active proctype Killer() {
+#ifdef ADDER
   if :: dead[0] = 1 :: dead[NA] = 1 :: skip fi }
+#else
+  if :: dead[NA] = 1 :: skip fi }
+#endif
 #endif
 
 active proctype Parent() {

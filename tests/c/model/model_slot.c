@@ -158,10 +158,10 @@ static void set_up_death(void) {
 }
 
 static const struct model_scenario scenarios[] = {
-    {"reuse", "a use is claimed once, with its own payload", set_up_reuse, conserved, {3, 3, 0}, {7, MODEL_ANY, 0}, false, NULL},
+    {"reuse", "a use is claimed once, with its own payload", set_up_reuse, conserved, {2, 3, 0}, {7, MODEL_ANY, 0}, false, NULL},
     {"force", "a force task is its target's alone", set_up_force, conserved, {3, 3, 0}, {7, MODEL_ANY, 0}, false, NULL},
     {"cancel", "a cancelled task is never entered", set_up_cancel, conserved, {3, 3, 0}, {7, MODEL_ANY, 0}, false, NULL},
-    {"death", "a death costs at most the task in hand", set_up_death, conserved, {2, 2, 1}, {3, 4, 2}, false, NULL},
+    {"death", "a death costs at most the task in hand", set_up_death, conserved, {2, 1, 1}, {3, 4, 2}, false, NULL},
 };
 
 int main(int argc, char **argv) { return model_main(argc, argv, scenarios, sizeof scenarios / sizeof *scenarios); }

@@ -207,8 +207,8 @@ static void nothing(void) {}
 
 static const struct model_scenario scenarios[] = {
     {"one", "a task is found by a worker that was about to sleep", set_up_one, settled, {2, 2, 0}, {3, 3, 0}, false, NULL},
-    {"two", "two tasks are found", set_up_two, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
-    {"chain", "two tasks wake two workers", set_up_chain, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
+    {"two", "two tasks are found", set_up_two, settled, {2, 0, 0}, {3, 2, 0}, false, NULL},
+    {"chain", "two tasks wake two workers", set_up_chain, settled, {2, 0, 0}, {3, 2, 0}, false, NULL},
     {"light", "a light task is found", set_up_light, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
     {"strong", "a strong task wakes its target", set_up_strong, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
     {"force", "a force task wakes its target", set_up_force, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
