@@ -71,6 +71,12 @@ BARS = [
         "start_up", "first result", ("futures-spawn",), 1, "first result beside ProcessPoolExecutor, spawn"
     ),
     _figure("steal", "speed-up, from a worker", 1.8, "a worker's deque, 2 workers beside 1"),
+    _figure("messages", "round trip", 15.0, "message round trip, idle worker"),
+    _figure("messages", "to worker", 300_000, "burst of messages, pool to worker"),
+    _figure("messages", "to pool", 300_000, "burst of messages, worker to pool"),
+    _figure("strong", "late", 3.0, "strong task behind one of 2 s, started elsewhere"),
+    _figure("skewed", "unknown, of the best", 1.10, "skewed load, costs unknown, beside list scheduling"),
+    _figure("skewed", "learned, of the ideal", 1.03, "skewed load, costs learned, beside the ideal"),
 ]
 
 

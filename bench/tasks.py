@@ -20,6 +20,20 @@ def burn(cpu_ms: float) -> None:
         pass
 
 
+def timed_burn(cpu_ms: float) -> float:
+    """As burn(); the seconds it took by the clock on the wall."""
+    start = time.perf_counter()
+    burn(cpu_ms)
+    return time.perf_counter() - start
+
+
+def nap_from(seconds: float) -> float:
+    """When it began, by the clock that all processes share; then sleep."""
+    begun = time.monotonic()
+    time.sleep(seconds)
+    return begun
+
+
 def can_submit(_: None) -> bool:
     """Can tasks be submitted from inside this worker? In most pools they cannot."""
     try:
@@ -39,3 +53,33 @@ def burn_nested(count: int) -> None:
     client: Any = current_client()
     for task in [client.submit(burn, 1.0) for _ in range(count)]:
         task.result()
+
+
+def answer_messages(count: int) -> None:
+    """Have this worker answer "ping" with "pong", and the last of `count` numbers with "counted"."""
+    from typing import Any
+
+    from workpool import current_client
+
+    received = 0
+
+    def ping(contents: Any, client: Any) -> None:
+        client.post_message_to_pool("pong", contents)
+
+    def number(contents: int, client: Any) -> None:
+        nonlocal received
+        received += 1
+        if received % count == 0:
+            client.post_message_to_pool("counted")
+
+    client = current_client()
+    client.on_message("ping", ping)
+    client.on_message("number", number)
+
+
+def post_messages(count: int) -> None:
+    from workpool import current_client
+
+    post = current_client().post_message_to_pool
+    for number in range(count):
+        post("number", number)

@@ -66,7 +66,7 @@ static inline void wp_fence_seq_cst(void) { atomic_thread_fence(memory_order_seq
 
 #endif // WP_MODEL
 
-#define WP_BY_WIDTH(p, op) _Generic((p), wp_atomic32 * : wp_##op##32, wp_atomic64 * : wp_##op##64)
+#define WP_BY_WIDTH(p, op) _Generic((p), wp_atomic32 *: wp_##op##32, wp_atomic64 *: wp_##op##64)
 
 #define wp_load_relaxed(p) WP_BY_WIDTH(p, load)(p, memory_order_relaxed)
 #define wp_load_acquire(p) WP_BY_WIDTH(p, load)(p, memory_order_acquire)

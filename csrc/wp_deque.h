@@ -67,7 +67,7 @@ static inline int64_t wp_deque_size(const struct wp_deque *d) {
     int64_t top = (int64_t)wp_load_relaxed(&d->ends->top);
     // relaxed: as above.
     int64_t bottom = (int64_t)wp_load_relaxed(&d->ends->bottom);
-    return bottom > top ? bottom - top : 0;
+    return bottom > top ? (int64_t)((uint64_t)bottom - (uint64_t)top) & INT64_MAX : 0;
 }
 
 // Add the newest handle.
@@ -83,7 +83,8 @@ static inline bool wp_deque_push(const struct wp_deque *d, uint64_t handle) {
     // sync deque.top (observe): a thief's claim of an entry is complete before the
     // entry is written again one lap later.
     int64_t top = (int64_t)wp_load_acquire(&d->ends->top);
-    if (bottom - top >= d->capacity) return false;
+    // Unsigned, here and in wp_deque_size: a scribbled index may be anything.
+    if ((int64_t)((uint64_t)bottom - (uint64_t)top) >= d->capacity) return false;
     // relaxed: published by bottom.
     wp_store_relaxed(wp_deque_entry(d, bottom), handle);
     // sync deque.bottom (publish): a thief that reads this value in wp_deque_steal

@@ -40,7 +40,8 @@ static inline bool wp_help_descends(struct wp_view *view, uint32_t index, wp_han
         index = wp_handle_index(parent);
         if (parent == WP_NO_HANDLE || index >= view->slot_count) return false;
         // relaxed: as above.
-        if (wp_state_generation(wp_load_relaxed(&view->slots[index].state)) != wp_handle_generation(parent)) return false;
+        if (wp_state_generation(wp_load_relaxed(&view->slots[index].state)) != wp_handle_generation(parent))
+            return false;
     }
     return false;
 }
@@ -58,7 +59,8 @@ static inline bool wp_help_related(struct wp_view *view, wp_handle ancestor, uin
         for (int64_t i = top; i < top + entries; i++) {
             wp_handle handle = wp_load_relaxed(wp_deque_entry(deque, i)); // relaxed: as above
             uint32_t slot = wp_handle_index(handle);
-            if (slot < view->slot_count && wp_help_descends(view, slot, ancestor) && wp_search_claim(view, handle, index))
+            if (slot < view->slot_count && wp_help_descends(view, slot, ancestor) &&
+                wp_search_claim(view, handle, index))
                 return true;
         }
     }
@@ -75,7 +77,8 @@ static inline void wp_help_trim(struct wp_view *view, int64_t mark) {
         uint32_t index = wp_handle_index(handle);
         // relaxed: READY can only have ended since; then the hint goes next time.
         uint64_t state = index < view->slot_count ? wp_load_relaxed(&view->slots[index].state) : 0;
-        if (wp_state_phase(state) == WP_PHASE_READY && wp_state_generation(state) == wp_handle_generation(handle)) return;
+        if (wp_state_phase(state) == WP_PHASE_READY && wp_state_generation(state) == wp_handle_generation(handle))
+            return;
         if (!wp_deque_pop(deque, &handle)) return;
     }
 }
@@ -118,14 +121,17 @@ static inline enum wp_next wp_help_wait(struct wp_view *view, wp_handle awaited,
     }
     // As wp_home_wait; not idle, for it takes no work of others. A task bound to this
     // seat wakes it all the same, because it is armed.
-    wp_store_relaxed(&seat->awaited, awaited); // relaxed: published by the or below
+    wp_store_relaxed(&seat->awaited, awaited);       // relaxed: published by the or below
     wp_and_acq_rel(&seat->parker, ~WP_PARKER_TOKEN); // sync parker.token (observe)
     wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX);   // sync parker.armed (publish)
     wp_fence_seq_cst();                              // sync wake.completion (observe): F2
     enum wp_next next = WP_NEXT_NOTHING;
-    if (wp_home_is_served(view, awaited)) next = WP_NEXT_HARVEST;
-    else if (wp_help_now(view, awaited, ancestor, mark, index)) next = WP_NEXT_TASK;
-    else if (wp_park_sleep(view, timeout_ns) == WP_WAIT_SIGNAL) next = WP_NEXT_SIGNAL;
+    if (wp_home_is_served(view, awaited))
+        next = WP_NEXT_HARVEST;
+    else if (wp_help_now(view, awaited, ancestor, mark, index))
+        next = WP_NEXT_TASK;
+    else if (wp_park_sleep(view, timeout_ns) == WP_WAIT_SIGNAL)
+        next = WP_NEXT_SIGNAL;
     // sync parker.token (observe): an armed eventfd stays armed.
     wp_and_acq_rel(&seat->parker, ~(WP_PARKER_TOKEN | WP_PARKER_FUTEX));
     if (next == WP_NEXT_NOTHING && wp_home_is_served(view, awaited)) next = WP_NEXT_HARVEST;

@@ -20,8 +20,10 @@ static inline void wp_home_begin(struct wp_view *view) {
         struct wp_slot *slot = &view->slots[self->first_slot + i];
         // sync slot.done (observe): the blocks freed here are those of the finished use.
         uint64_t state = wp_load_acquire(&slot->state);
-        if (wp_state_phase(state) == WP_PHASE_FREE) view->free_ring[view->free_tail++ % self->slots] = self->first_slot + i;
-        else if (wp_state_phase(state) == WP_PHASE_DONE) wp_taskset_add(&self->completions, i);
+        if (wp_state_phase(state) == WP_PHASE_FREE)
+            view->free_ring[view->free_tail++ % self->slots] = self->first_slot + i;
+        else if (wp_state_phase(state) == WP_PHASE_DONE)
+            wp_taskset_add(&self->completions, i);
     }
     // relaxed: nothing runs here; a look for others.
     wp_store_relaxed(&self->seat->current, WP_NO_HANDLE);
@@ -87,8 +89,10 @@ static inline void wp_home_release(struct wp_view *view, wp_handle handle) {
     slot->argument.block = slot->result.block = 0;
     wp_slot_free(slot);
     if (argument != 0) wp_arena_free(&view->arena, argument);
-    if (lease != WP_NO_LEASE) wp_arena_free_leased(&view->arena, lease);
-    else if (result != 0) wp_arena_free(&view->arena, result);
+    if (lease != WP_NO_LEASE)
+        wp_arena_free_leased(&view->arena, lease);
+    else if (result != 0)
+        wp_arena_free(&view->arena, result);
     view->free_ring[view->free_tail++ % self->slots] = wp_handle_index(handle);
     wp_stats_add(&self->seat->stats, WP_STAT_RELEASED, 1);
 }
@@ -171,9 +175,15 @@ static inline bool wp_home_is_served(struct wp_view *view, wp_handle awaited) {
 
 // Ask for the eventfd to be signalled at the next completion.
 //
-// Returns:  false when there is one already: harvest, then arm again.
+// Returns:  false when there is one already, or a token was left: harvest, look at
+//           whatever else was waited for, then arm again.
 static inline bool wp_home_arm(struct wp_view *view) {
-    wp_or_acq_rel(&wp_view_self(view)->seat->parker, WP_PARKER_EVENTFD); // sync parker.armed (publish)
+    wp_atomic32 *parker = &wp_view_self(view)->seat->parker;
+    // sync parker.armed (publish). sync parker.token (observe)
+    if (wp_or_acq_rel(parker, WP_PARKER_EVENTFD) & WP_PARKER_TOKEN) {
+        wp_and_acq_rel(parker, ~WP_PARKER_TOKEN); // sync parker.token (observe)
+        return false;
+    }
     wp_fence_seq_cst(); // sync wake.completion (observe): F2
     return !wp_home_has_completions(view) && !wp_seat_has_message(view);
 }

@@ -124,6 +124,15 @@ static inline bool wp_message_send_part(struct wp_view *view, uint32_t seat, uin
     return true;
 }
 
+// Where a worker's lane ends now, and whether it has read so far: so that a flood does
+// not keep it reading for ever.
+static inline uint64_t wp_message_horizon(struct wp_view *view) {
+    return wp_load_relaxed(&wp_view_self(view)->to_seat.ends->tail); // relaxed: where to stop, no more
+}
+static inline bool wp_message_is_past(struct wp_view *view, uint64_t horizon) {
+    return (int64_t)(horizon - wp_view_self(view)->to_seat.head) <= 0;
+}
+
 // Has any worker posted since the parent last looked? A look.
 static inline bool wp_message_waits(struct wp_view *view) { return wp_idle_any(view->mail->posted); }
 

@@ -80,9 +80,11 @@ static inline void wp_seat_stop(struct wp_view *view, uint32_t seat, enum wp_sto
 
 // Say that this worker's start hook has run.
 static inline void wp_seat_ready(struct wp_view *view, uint32_t incarnation) {
+    // relaxed: published by the next. What came before was no task.
+    wp_store_relaxed(&wp_view_self(view)->seat->since_ns, (uint64_t)wp_os_now_ns());
     // sync seat.ready (publish): the parent's wait_ready.
     wp_store_release(&wp_view_self(view)->seat->ready, incarnation);
-    wp_notify_home(view, WP_PARENT_SEAT, WP_NO_HANDLE);
+    wp_unpark(view, WP_PARENT_SEAT); // a token, armed or not: it is no completion
 }
 static inline bool wp_seat_is_ready(struct wp_view *view, uint32_t seat, uint32_t incarnation) {
     // sync seat.ready (observe): the start hook's effects came before.

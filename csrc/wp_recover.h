@@ -52,7 +52,8 @@ static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_
     uint64_t state = wp_load_acquire(&slot->state);
     enum wp_phase phase = wp_state_phase(state);
     bool owned = wp_state_owner(state) == seat;
-    uint32_t attempt = wp_state_attempt(state), limit = slot->attempt_limit;
+    uint32_t attempt = wp_state_attempt(state), limit = slot->attempt_limit, decoded = limit + WP_DECODE_DEATHS;
+    if (decoded > WP_ATTEMPT_MAX) decoded = WP_ATTEMPT_MAX; // where the count of attempts stops
     if (phase == WP_PHASE_RESERVED && wp_view_home(view, index) == seat) {
         slot->argument.block = slot->result.block = 0;
         wp_slot_free(slot);
@@ -63,7 +64,7 @@ static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_
         if (wp_load_relaxed(&slot->cancel) != 0) {
             wp_recover_settle(view, index, WP_OUTCOME_CANCELLED, death);
             out->cancelled++;
-        } else if (attempt < (entered ? limit : limit + WP_DECODE_DEATHS)) {
+        } else if (attempt < (entered ? limit : decoded)) {
             wp_recover_again(view, index, state);
             out->again++;
         } else {

@@ -88,10 +88,14 @@ static inline enum wp_find wp_search_steal(struct wp_view *view, uint32_t victim
     while (held < limit && (last = wp_deque_steal(deque, &hand[held])) == WP_STEAL_OK) held++;
     if (last == WP_STEAL_LOST) wp_stats_add(&self->seat->stats, WP_STAT_STEALS_LOST, 1);
     if (held == 0) return last == WP_STEAL_LOST ? WP_FIND_BUSY : WP_FIND_NOTHING;
+    bool batch = held > 1;
     while (held > 1) {
         held--;
-        if (!wp_deque_push(&self->deque, hand[held])) wp_taskset_add(&view->orphans, wp_handle_index(hand[held]));
+        uint32_t slot = wp_handle_index(hand[held]);
+        if (!wp_deque_push(&self->deque, hand[held]) && slot < view->slot_count) wp_taskset_add(&view->orphans, slot);
     }
+    // While they were in hand nobody saw them, and whoever looked may sleep by now.
+    if (batch) wp_wake_one(view);
     return wp_search_claim(view, hand[0], index) ? WP_FIND_OK : WP_FIND_BUSY;
 }
 

@@ -22,14 +22,14 @@
 
 struct wp_segment {
     uint64_t magic;
-    uint32_t version;  // WP_LAYOUT_VERSION of the code that made it
-    uint32_t seats;    // the parent and its workers
-    uint64_t bytes;    // of the whole segment
+    uint32_t version;      // WP_LAYOUT_VERSION of the code that made it
+    uint32_t seats;        // the parent and its workers
+    uint64_t bytes;        // of the whole segment
     uint32_t parent_slots; // slots whose home is the parent
     uint32_t worker_slots; // slots of each worker
-    uint32_t cpus;     // CPUs the pool may use: spinning is for when one is spare
-    uint32_t polls;    // 1: every wait polls, nobody is woken by a system call
-    uint64_t arena_bytes; // budget of the payload arena
+    uint32_t cpus;         // CPUs the pool may use: spinning is for when one is spare
+    uint32_t polls;        // 1: every wait polls, nobody is woken by a system call
+    uint64_t arena_bytes;  // budget of the payload arena
     uint8_t reserved[16];
 };
 

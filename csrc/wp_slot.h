@@ -81,7 +81,7 @@ static inline uint32_t wp_handle_generation(wp_handle h) { return (uint32_t)(h >
 // What the payload of WP_OUTCOME_DIED says.
 struct wp_death {
     int32_t pid;
-    int32_t status;  // exit code, or minus the signal
+    int32_t status; // exit code, or minus the signal
     uint32_t seat;
     uint32_t entered; // 1: user code may have been entered
 };
@@ -106,10 +106,10 @@ struct wp_payload {
 //   others    home, while RESERVED; fixed from READY on
 struct wp_slot {
     wp_atomic64 state;
-    wp_atomic32 target; // seat | strength << 16 | priority (signed) << 24
-    wp_atomic32 cancel; // 1: asked; 2: with force
-    wp_atomic64 parent; // handle of the task that submitted it; atomic as target is
-    uint64_t function;  // arena offset of the function's block; 0: the entrypoint
+    wp_atomic32 target;  // seat | strength << 16 | priority (signed) << 24
+    wp_atomic32 cancel;  // 1: asked; 2: with force
+    wp_atomic64 parent;  // handle of the task that submitted it; atomic as target is
+    uint64_t function;   // arena offset of the function's block; 0: the entrypoint
     int64_t deadline_ns; // 0: none
     int64_t submit_ns;
     int64_t start_ns;
@@ -117,7 +117,7 @@ struct wp_slot {
     struct wp_payload argument;
     struct wp_payload result;
     wp_atomic32 cost_us; // estimate of its cost; 0: unknown
-    uint32_t pre_us;    // measured time of the pre_task hook
+    uint32_t pre_us;     // measured time of the pre_task hook
     uint16_t home;
     uint8_t call;          // how the payload is applied to the function: the client's word
     uint8_t attempt_limit; // times it may be entered: 1 + retries
@@ -132,7 +132,8 @@ _Static_assert(sizeof(struct wp_death) <= WP_INLINE_PAYLOAD_BYTES, "a death is t
 #define WP_TARGET_STRENGTH_SHIFT 16
 #define WP_TARGET_PRIORITY_SHIFT 24
 static inline uint32_t wp_target(uint32_t seat, enum wp_strength strength, int8_t priority) {
-    return seat | (uint32_t)strength << WP_TARGET_STRENGTH_SHIFT | (uint32_t)(uint8_t)priority << WP_TARGET_PRIORITY_SHIFT;
+    return seat | (uint32_t)strength << WP_TARGET_STRENGTH_SHIFT |
+           (uint32_t)(uint8_t)priority << WP_TARGET_PRIORITY_SHIFT;
 }
 static inline uint32_t wp_target_seat(uint32_t t) { return t & 0xffff; }
 static inline enum wp_strength wp_target_strength(uint32_t t) {
@@ -168,7 +169,8 @@ static inline wp_handle wp_slot_reserve(struct wp_slot *slot, uint32_t index) {
 static inline void wp_slot_publish(struct wp_slot *slot, wp_handle handle) {
     // sync slot.ready (publish): whoever claims this generation reads the record
     // and the payload as they were written here.
-    wp_store_release(&slot->state, wp_state(WP_PHASE_READY, WP_OUTCOME_NONE, WP_NO_SEAT, 0, wp_handle_generation(handle)));
+    wp_store_release(&slot->state,
+                     wp_state(WP_PHASE_READY, WP_OUTCOME_NONE, WP_NO_SEAT, 0, wp_handle_generation(handle)));
 }
 
 enum wp_claim {
@@ -234,8 +236,8 @@ static inline bool wp_slot_cancel(struct wp_slot *slot, wp_handle handle) {
     uint64_t ready = wp_load_relaxed(&slot->state); // relaxed: the CAS decides
     if (wp_state_phase(ready) != WP_PHASE_READY || wp_state_generation(ready) != wp_handle_generation(handle))
         return false;
-    uint64_t done = wp_state(WP_PHASE_DONE, WP_OUTCOME_CANCELLED, WP_NO_SEAT, wp_state_attempt(ready),
-                             wp_state_generation(ready));
+    uint64_t done =
+        wp_state(WP_PHASE_DONE, WP_OUTCOME_CANCELLED, WP_NO_SEAT, wp_state_attempt(ready), wp_state_generation(ready));
     // sync slot.done (publish): as in wp_slot_finish; here both sides are the home.
     return wp_cas_acq_rel(&slot->state, &ready, done);
 }
@@ -259,8 +261,7 @@ static inline void wp_slot_free(struct wp_slot *slot) {
     uint64_t state = wp_load_relaxed(&slot->state);
     // sync slot.free (publish): a recoverer that sees the slot free sees the lease
     // that took over its block.
-    wp_store_release(&slot->state,
-                     wp_state(WP_PHASE_FREE, WP_OUTCOME_NONE, WP_NO_SEAT, 0, wp_state_generation(state)));
+    wp_store_release(&slot->state, wp_state(WP_PHASE_FREE, WP_OUTCOME_NONE, WP_NO_SEAT, 0, wp_state_generation(state)));
 }
 
 #endif

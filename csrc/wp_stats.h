@@ -13,16 +13,16 @@
 #include "wp_config.h"
 
 enum wp_stat {
-    WP_STAT_SUBMITTED,     // tasks published by this home
-    WP_STAT_RELEASED,      // slots this home got back: harvested, cancelled, or never offered
-    WP_STAT_RUN,           // tasks entered here
-    WP_STAT_RUN_NS,        // time spent in them
-    WP_STAT_STEALS,        // hints taken from another worker's deque or light set
-    WP_STAT_STEALS_LOST,   // steals that another claimant won
-    WP_STAT_HINTS_STALE,   // hints whose slot was not READY any more
-    WP_STAT_PARKS,         // times this seat went to sleep
-    WP_STAT_WAKES,         // system calls made to wake others
-    WP_STAT_SPINS_USED,    // waits that spinning ended before sleep
+    WP_STAT_SUBMITTED,   // tasks published by this home
+    WP_STAT_RELEASED,    // slots this home got back: harvested, cancelled, or never offered
+    WP_STAT_RUN,         // tasks entered here
+    WP_STAT_RUN_NS,      // time spent in them
+    WP_STAT_STEALS,      // hints taken from another worker's deque or light set
+    WP_STAT_STEALS_LOST, // steals that another claimant won
+    WP_STAT_HINTS_STALE, // hints whose slot was not READY any more
+    WP_STAT_PARKS,       // times this seat went to sleep
+    WP_STAT_WAKES,       // system calls made to wake others
+    WP_STAT_SPINS_USED,  // waits that spinning ended before sleep
     WP_STAT_COUNT,
 };
 

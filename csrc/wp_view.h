@@ -132,18 +132,18 @@ struct wp_view {
     uint64_t free_head; // out
     uint64_t free_tail; // in
 
-    uint32_t round;   // searches so far
-    uint32_t random;  // state of xorshift32, for victims
+    uint32_t round;                    // searches so far
+    uint32_t random;                   // state of xorshift32, for victims
     uint32_t looked[WP_MAILBOXES + 2]; // last index taken: mailboxes, orphans, completions
     uint32_t looked_level[WP_LEVELS];
     int64_t hungry_ns; // since when it finds nothing; 0: it found something
     int64_t watch_ns;  // deadline of its sleep, as the watcher; WP_NEVER: none
     bool watches;      // it was the watcher, and has not seen to another yet
-    int64_t spin_ns;  // how long this seat looks before it parks, adapted
+    int64_t spin_ns;   // how long this seat looks before it parks, adapted
     int64_t spin_max_ns;
     wp_atomic32 unheard; // messages read from the lane and not handled yet
     bool heard;          // the last look answered that there is a message
-    bool spin_hot; // the last wait was short: the other side runs on another CPU
+    bool spin_hot;       // the last wait was short: the other side runs on another CPU
 };
 
 // What the head says before the arena's own numbers.
@@ -245,9 +245,8 @@ static inline void wp_view_close(struct wp_view *view) {
 //
 // Caller:   the process that will be `self`; the segment was formatted.
 // Returns:  WP_SEGMENT_OK, else why not; WP_SEGMENT_MEMORY when malloc gives none.
-static inline enum wp_segment_check wp_view_open(struct wp_view *view, uint8_t *base, uint64_t bytes,
-                                                 uint8_t *memory, uint64_t memory_bytes, int memory_fd,
-                                                 uint32_t self) {
+static inline enum wp_segment_check wp_view_open(struct wp_view *view, uint8_t *base, uint64_t bytes, uint8_t *memory,
+                                                 uint64_t memory_bytes, int memory_fd, uint32_t self) {
     struct wp_segment *head = (struct wp_segment *)(void *)base;
     enum wp_segment_check check = wp_segment_check(head, bytes);
     if (check != WP_SEGMENT_OK) return check;

@@ -292,7 +292,9 @@ static inline bool wp_park_arm(struct wp_view *view, uint32_t how) {
     wp_fence_seq_cst(); // sync wake.work (observe): F2. sync wake.completion (observe)
     if (!wp_seat_has_work(view)) {
         // relaxed: ordered by the fence; who sets it looks at all slots after its own.
-        if (wp_load_relaxed(&view->idle->watched)) wp_notify_home(view, WP_PARENT_SEAT, WP_NO_HANDLE);
+        // A token, armed or not: what the parent waits for then is no completion, which
+        // it would see when it looks again.
+        if (wp_load_relaxed(&view->idle->watched)) wp_unpark(view, WP_PARENT_SEAT);
         wp_watch_arm(view);
         return true;
     }
@@ -362,8 +364,10 @@ static inline bool wp_may_spin(struct wp_view *view) {
 // with no CPU to spare, a searcher that waits its turn spares others the waking of it.
 #define WP_SPIN_HOT_NS INT64_C(2500) // a round trip between two CPUs, task included
 static inline void wp_spin_pause(struct wp_view *view, int64_t spun_ns) {
-    if (view->spin_hot && spun_ns < WP_SPIN_HOT_NS && wp_may_spin(view)) wp_cpu_relax();
-    else wp_os_yield();
+    if (view->spin_hot && spun_ns < WP_SPIN_HOT_NS && wp_may_spin(view))
+        wp_cpu_relax();
+    else
+        wp_os_yield();
 }
 
 // Spinning was worth it, or it was not: never above its maximum, hardly anything

@@ -49,7 +49,9 @@ def read(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
-def bound(pool: Pool, seat: int | str, strength: str | None, fn: Callable[..., Any] = where, *args: Any) -> Task[Any]:
+def bound(
+    pool: Pool, seat: int | str, strength: str | None, fn: Callable[..., Any] = where, *args: Any
+) -> Task[Any]:
     return pool.options(worker_affinity=seat, affinity_strength=strength).submit(fn, *args)
 
 

@@ -32,7 +32,7 @@ cdef extern from "wp_pool.h" nogil:
     enum wp_stop: WP_STOP_NO, WP_STOP_DRAINED, WP_STOP_NOW, WP_STOP_RETIRE
     enum wp_alloc: WP_ALLOC_OK, WP_ALLOC_FULL, WP_ALLOC_NEVER, WP_ALLOC_NO_MEMORY
     enum wp_stat: WP_STAT_COUNT
-    enum wp_message_kind: WP_MESSAGE_NONE, WP_MESSAGE_BODY, WP_MESSAGE_BLOCK, WP_MESSAGE_PART, WP_MESSAGE_CORRUPT
+    enum wp_message_kind: WP_MESSAGE_NONE, WP_MESSAGE_BODY, WP_MESSAGE_PART, WP_MESSAGE_CORRUPT
 
     struct wp_shape:
         uint32_t seats
@@ -176,6 +176,8 @@ cdef extern from "wp_pool.h" nogil:
     bint wp_message_is_wanted(wp_view *)
     void wp_message_listen(wp_view *, bint)
     bint wp_message_waits(wp_view *)
+    uint64_t wp_message_horizon(wp_view *)
+    bint wp_message_is_past(wp_view *, uint64_t)
     uint32_t wp_message_posted(wp_view *, uint32_t)
     void wp_message_again(wp_view *, uint32_t)
     void wp_message_unheard(wp_view *, uint32_t)

@@ -90,7 +90,7 @@ cdef struct _entry_head:
 
 cdef bytes _entry(uint32_t seat, _c.wp_message_kind kind, const _c.wp_message *message):
     cdef _entry_head head
-    cdef Py_ssize_t size = sizeof(head), prefix = sizeof(head)
+    cdef Py_ssize_t prefix = sizeof(head)
     cdef bytes entry
     cdef char *out
     head.seat = seat
@@ -482,7 +482,8 @@ cdef class Seat:
         """Settle every task that has an outcome.
 
         Returns:
-            The watched ones among them, for the caller to notify; None when there are none.
+            The watched ones among them, for the caller to notify; None when there are none,
+            and in the parent no message either.
         """
         cdef uint32_t first = 0, index
         cdef uint64_t bits
@@ -510,6 +511,8 @@ cdef class Seat:
                     if watched is None:
                         watched = []
                     watched.append(task)
+        if watched is None and self._has_mail():
+            watched = []
         return watched
 
     cdef TaskCore _collect(self, uint32_t index):
@@ -590,7 +593,7 @@ cdef class Seat:
             self._release()
 
     def look(self):
-        """Look for a completion or message, without the GIL, as long as spinning pays: whether one came.
+        """Look, without the GIL, while spinning pays: whether a completion or message came.
 
         One thread of the home at a time, as wait().
         """
@@ -869,7 +872,7 @@ cdef class Seat:
             if self.tenants[seat] and not self._read(_c.wp_message_in(&self.view, seat), seat):
                 _c.wp_message_again(&self.view, seat)
 
-    cdef bint _read(self, _c.wp_lane *lane, uint32_t seat) except -1:
+    cdef bint _read(self, _c.wp_lane *lane, uint32_t seat, int most=1 << 13) except -1:
         """Read one lane; False: there may be more, but others have their turn.
 
         Between the look and the append nothing may run Python code, as a collection
@@ -877,7 +880,6 @@ cdef class Seat:
         """
         cdef _c.wp_message message
         cdef _c.wp_message_kind kind = _c.WP_MESSAGE_BODY
-        cdef int most = 1 << 13
         cdef bytes entry
         try:
             while most > 0:
@@ -885,7 +887,12 @@ cdef class Seat:
                 kind = _c.wp_message_look(&self.view, lane, &message)
                 if kind == _c.WP_MESSAGE_NONE:
                     break
-                entry = _entry(seat, kind, &message)
+                try:
+                    entry = _entry(seat, kind, &message)
+                except MemoryError:  # without it, or nothing behind it would ever be read
+                    if kind != _c.WP_MESSAGE_CORRUPT:
+                        _c.wp_message_done(&self.view, lane, &message)
+                    raise
                 if kind != _c.WP_MESSAGE_CORRUPT:
                     _c.wp_message_done(&self.view, lane, &message)
                 self.inbox.append(entry)
@@ -904,9 +911,25 @@ cdef class Seat:
         else:
             self.inbox.extend(entries)
 
-    def take_message(self):
-        """The oldest message of the inbox: the seat it is from, type, contents; None when there is none."""
-        while self.waiting() > 0:
+    def horizon(self):
+        """Where a worker's lane ends now, for take_message()."""
+        self._check()
+        return _c.wp_message_horizon(&self.view)
+
+    def take_message(self, horizon=None):
+        """The oldest message that was read: the seat it is from, type, contents; None when there is none.
+
+        Args:
+            horizon: For a worker: read on in the lane, one by one, up to there. What it
+                has not read when it dies is known to be undelivered.
+        """
+        while True:
+            if self.waiting() == 0:
+                if horizon is None or _c.wp_message_is_past(&self.view, horizon):
+                    return None
+                self._read(_c.wp_message_in(&self.view, self.index), self.index, 1)
+                if self.waiting() == 0:
+                    return None
             entry = self.inbox[self.taken]
             self.inbox[self.taken] = None
             self.taken += 1
@@ -925,7 +948,6 @@ cdef class Seat:
                 raise
             if message is not None:
                 return message
-        return None
 
     cdef object _decode_entry(self, bytes entry):
         cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(entry)
@@ -947,7 +969,8 @@ cdef class Seat:
             return None
         del self.partial[head.seat, part.stream]
         cdef bytes body = b"".join(parts[1:])
-        return self._decode_message(head.seat, <const uint8_t *>PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body))
+        data = <const uint8_t *>PyBytes_AS_STRING(body)
+        return self._decode_message(head.seat, data, PyBytes_GET_SIZE(body))
 
     cdef object _decode_message(self, uint32_t seat, const uint8_t *data, uint64_t size):
         cdef str type = self._type_of(data, size)
@@ -978,8 +1001,11 @@ cdef class Seat:
     @property
     def has_mail(self):
         """Whether, in the parent, there are messages to read or to take, a look."""
+        return self._has_mail()
+
+    cdef bint _has_mail(self):
         return self.index == _c.WP_PARENT_SEAT and self.usable and (
-            self.waiting() > 0 or _c.wp_message_waits(&self.view))
+            PyList_GET_SIZE(self.inbox) > self.taken or _c.wp_message_waits(&self.view))
 
     def listen(self, bint on):
         """Say whether anybody in the parent wants messages."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Entrypoint(Generic[P, R]):
@@ -47,7 +48,7 @@ class Entrypoint(Generic[P, R]):
         return _rebuild, (self._fn, self._workpool_hooks)
 
     @property
-    def on_worker_start(self) -> Any:
+    def on_worker_start(self) -> _HookSetter:
         """Called as ``fn(client)`` when a worker starts, before its first task."""
         return _HookSetter(self, "on_worker_start")
 
@@ -56,7 +57,7 @@ class Entrypoint(Generic[P, R]):
         self._workpool_hooks["on_worker_start"] = fn
 
     @property
-    def on_worker_exit(self) -> Any:
+    def on_worker_exit(self) -> _HookSetter:
         """Called as ``fn(client)`` when a worker ends by itself, after its last task."""
         return _HookSetter(self, "on_worker_exit")
 
@@ -65,7 +66,7 @@ class Entrypoint(Generic[P, R]):
         self._workpool_hooks["on_worker_exit"] = fn
 
     @property
-    def pre_task(self) -> Any:
+    def pre_task(self) -> _HookSetter:
         """Called as ``fn(arg, client)`` before each task; its time is not the task's cost."""
         return _HookSetter(self, "pre_task")
 
@@ -87,7 +88,7 @@ class _HookSetter:
         self._owner = owner
         self._name = name
 
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, fn: F) -> F:
         self._owner._workpool_hooks[self._name] = fn
         return fn
 

@@ -88,7 +88,7 @@ class Gatherer:
     def start(self, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int = 1) -> None:
         """Offer a task to the workers; past the last slot it waits here for one."""
         try:
-            first = not self._waits() or (task.is_urgent and not self._urgent)
+            first = not (self._backlog or self._urgent) or (task.is_urgent and not self._urgent)
             if first and self.seat.start(task, block, call, payload, attempts):
                 return
         except (PoolClosed, ForkedPool):
@@ -218,7 +218,7 @@ class Gatherer:
             self._announce(watched)
         elif self.to_notify:  # left by one who was interrupted
             self._announce([])
-        if self.seat.has_mail:
+        if watched is not None and self.seat.has_mail:
             self.read_messages()
         if self._waits():
             self._refill()
@@ -279,10 +279,10 @@ class Gatherer:
         else:
             turn: threading.Lock | None = None
             try:
-                while not (task.outcome_code or (end is not None and time.monotonic() >= end)):
+                while not (_is_settled(task) or (end is not None and time.monotonic() >= end)):
                     if self.local is not None and timeout != 0:
                         self.local.run_until(task)
-                        if task.outcome_code:
+                        if _is_settled(task):
                             break
                     # One step for who leads and for saying so: an interrupt finds both or none.
                     if self._lead.setdefault(None, me) == me:
@@ -510,6 +510,10 @@ class _LoopReader:
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
         os.close(self._fd)
+
+
+def _is_settled(task: Task[Any]) -> bool:
+    return bool(task.outcome_code)
 
 
 def _set_done(future: asyncio.Future[None]) -> None:

@@ -205,14 +205,14 @@ class LongestFirst(Generic[R]):
     """A map of items whose costs are known: the longest go first, results keep their order.
 
     Args:
-        submit: Offers some items, given by their numbers, with what they cost together.
+        submit: Offers some items, given by their numbers.
         costs: Seconds of each item, or None: such count as the mean of the others.
         size: Items per task; None for as many as fill a chunk's time.
     """
 
     def __init__(
         self,
-        submit: Callable[[list[int], float], Task[list[R]]],
+        submit: Callable[[list[int]], Task[list[R]]],
         costs: list[float | None],
         size: int | None,
     ) -> None:
@@ -229,10 +229,10 @@ class LongestFirst(Generic[R]):
             chunk.append(item)
             total += each[item]
             if len(chunk) == size or (size is None and total >= _CHUNK_SECONDS):
-                self._tasks.append(submit(chunk, total))
+                self._tasks.append(submit(chunk))
                 chunk, total = [], 0.0
         if chunk:
-            self._tasks.append(submit(chunk, total))
+            self._tasks.append(submit(chunk))
 
     def results(self, ordered: bool, timeout: float | None) -> Iterator[R]:
         """The results, in order of the items or as they come; dropping it cancels the rest."""
@@ -255,6 +255,7 @@ class LongestFirst(Generic[R]):
         try:
             left = None if end is None else max(0.0, end - time.monotonic())
             tasks: list[Any] = self._tasks
+            task: Any
             for task in as_completed(tasks, left):
                 error = task.exception()
                 yield from task.result() if error is None else task.partial or ()

@@ -93,16 +93,15 @@ class WorkerMessages:
             How many there were.
         """
         seat, find = self._seat, self._table.find
-        seat.pull()
-        take = seat.take_message
+        horizon, take = seat.horizon(), seat.take_message
         count = 0
-        for _ in range(seat.waiting()):
+        while True:
             try:
-                message = take()
+                message = take(horizon)
             except Exception:
                 log().exception("worker %d: a message cannot be rebuilt", seat.index)
                 continue
-            if message is None:  # a handler polled, or a part is missing
+            if message is None:
                 break
             count += 1
             _, kind, contents = message
@@ -235,7 +234,7 @@ class PoolMessages:
             self.post_local(_TO_MAIN, type, contents)
 
     def undelivered(self, worker: Worker, types: list[str]) -> None:
-        """Say that a worker is gone, and messages to it with it: of each type again when they have doubled."""
+        """Say that a worker is gone, and messages with it: of each type, and when they have doubled."""
         for kind in dict.fromkeys(types):
             before = self._undelivered.get((worker.pid, kind), 0)
             now = self._undelivered[worker.pid, kind] = before + types.count(kind)
@@ -300,10 +299,10 @@ class PoolMessages:
         if message is None:
             return
         whom, kind, contents = message
-        if whom == _TO_MAIN:
-            handlers, other = self._main_table.find(kind), self.main
-        else:
-            handlers, other = self._table.find(kind), self._gatherer.worker(whom) if whom else None
+        handlers = (self._main_table if whom == _TO_MAIN else self._table).find(kind)
+        other: MainClient | Worker | None = self.main if whom == _TO_MAIN else None
+        if whom > 0:
+            other = self._gatherer.worker(whom)
         if handlers is None:
             if whom != _TO_MAIN:
                 self._table.warn_unknown(kind, self._name)

@@ -14,7 +14,14 @@ import threading
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from workpool._core import CALL_TAGGED, OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK
+from workpool._core import (
+    CALL_KEYWORDS,
+    CALL_OBJECT,
+    CALL_TAGGED,
+    OUTCOME_CANCELLED,
+    OUTCOME_ERROR,
+    OUTCOME_OK,
+)
 from workpool.events import TASK_ADDED, TASK_COMPLETE, Events
 from workpool.options import ANYONE, FORCE, LIGHT, NONE, PLAIN, STRONG, Options, seconds
 from workpool.priority import Ageing
@@ -113,14 +120,14 @@ class Placement:
         return self._inherent_cost is not None or (options is not None and callable(options.key))
 
     def estimate_items(
-        self, items: list[Any], options: Options | None, star: bool
+        self, items: list[Any], options: Options, star: bool
     ) -> tuple[list[Any], list[float | None]]:
         """The key and the estimated seconds of each item of a map."""
         keys: list[Any] = [None] * len(items)
-        if options is not None and callable(options.key):
+        if callable(options.key):
             key_of = options.key
             keys = [key_of(*item) for item in items] if star else [key_of(item) for item in items]
-        if options is not None and options.cost is not None:
+        if options.cost is not None:
             return keys, [options.cost] * len(items)
         costs: list[float | None] = []
         for item, key in zip(items, keys, strict=True):
@@ -145,6 +152,8 @@ class Placement:
         if options is None:
             options = PLAIN
         key, meta = options.key, options.meta
+        if task.argument is None and (self._inherent_cost is not None or self._worker_cost is not None):
+            task.argument = _argument_of(call, payload)
         if key is not None or meta is not None:
             task.key, task.meta = key, meta
             call |= CALL_TAGGED
@@ -279,6 +288,13 @@ class Placement:
         else:
             error = task.exception(0)
         self._events.emit(TASK_COMPLETE, error, task.result(0) if error is None else None, task)
+
+
+def _argument_of(call: int, payload: Any) -> Any:
+    """What an estimator is shown of a task that is not the entrypoint's: its arguments, or a chunk."""
+    if call == CALL_KEYWORDS:
+        return payload[0]
+    return payload[1] if call == CALL_OBJECT else payload
 
 
 def stable_hash(key: Any) -> int:

@@ -230,7 +230,7 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._closed or self._supervisor.broken is not None:
             self._refuse()
         self._start_accepted(task, block, call, payload, options)
-        if self._closed and self._gatherer.cancel(task):  # a shutdown came between: it may not see the task
+        if self._was_shut() and self._gatherer.cancel(task):  # between the two: it may not see the task
             self._refuse()
 
     def _start_accepted(
@@ -255,6 +255,9 @@ class WorkerPool(Executor, Generic[A, R]):
             self._refuse()
         self._runtime.local()
         self._placement.start_here(task, fn, args, kwargs, options)
+
+    def _was_shut(self) -> bool:
+        return self._closed
 
     def _refuse(self) -> NoReturn:
         if self._seat.is_forked:
@@ -348,23 +351,27 @@ class WorkerPool(Executor, Generic[A, R]):
         if options is not None and options.seat == MAIN:
             self._runtime.local()
         workers, placement = self._max_workers, self._placement
+        known, of_all = placement.knows_items(options), options or PLAIN
+        if callable(of_all.key):
+            chunksize = 1  # so that each item's cost is learned
+        elif of_all.key is not None:
+            of_all = options = of_all.of_chunk(of_all.key, of_all.cost, False)  # a chunk is no measure
+
+        def submit_known(chunk: list[Any]) -> Task[Any]:
+            if not known:
+                return submit(chunk, options)
+            keys, costs = placement.estimate_items(chunk, of_all, star)
+            cost = sum(cost or 0.0 for cost in costs)
+            return submit(chunk, of_all.of_chunk(keys[0], cost or None, keys[0] is not None))
+
         mapping: Mapping[T] | LongestFirst[T]
-        if isinstance(items, list) and placement.knows_items(options):
-            keys, costs = placement.estimate_items(items, options, star)
-            of_all = options or PLAIN
-
-            def submit_items(numbers: list[int], cost: float) -> Task[Any]:
-                key = keys[numbers[0]] if len(numbers) == 1 else None
-                chunk = [items[number] for number in numbers]
-                return submit(chunk, of_all.of_chunk(key, cost or None, key is not None))
-
-            size = 1 if options is not None and callable(options.key) else chunksize
-            mapping = LongestFirst(submit_items, costs, size)
+        if known and buffersize is None:
+            every: list[Any] = list(items)
+            costs = placement.estimate_items(every, of_all, star)[1]
+            mapping = LongestFirst(lambda some: submit_known([every[i] for i in some]), costs, chunksize)
         else:
-            if options is not None and options.key is not None:
-                options = options.of_chunk(options.key, options.cost, False)  # a chunk is no measure
             mapping = Mapping(
-                lambda chunk: submit(chunk, options),
+                submit_known,
                 Chunks(items, chunksize, workers),
                 window=buffersize or 2 * workers + 1,
                 buffered=buffersize is not None,

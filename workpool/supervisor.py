@@ -52,6 +52,7 @@ class Worker:
         self._supervisor = supervisor
         self._post = supervisor.seat.post
         self._stopping = False
+        self._dismissed = False
 
     @property
     def state(self) -> str:
@@ -191,8 +192,12 @@ class Supervisor:
             return
         self._wanted.add(seat)
         self._retired.discard(seat)
-        if seat not in self._workers:
+        worker = self._workers.get(seat)
+        if worker is None:
             self.seat.due(seat)
+        elif worker._stopping:  # it may be gone already: then it is replaced
+            worker._stopping = False
+            self.seat.stop(seat, _core.STOP_NO)
 
     def _start(self, at_once: bool = False) -> None:
         """Have the missing workers launched. Called with the lock held."""
@@ -220,12 +225,11 @@ class Supervisor:
 
         def rank(seat: int) -> tuple[bool, int, int]:
             worker = self._workers.get(seat)
-            state = "none" if worker is None else worker.state
-            return self.is_bound(seat), ("none", "idle", "starting", "running").index(state), -seat
+            busy = 0 if worker is None else {"idle": 1, "starting": 2}.get(worker.state, 3)
+            return self.is_bound(seat), busy, -seat
 
         with self._changed:
-            known = [s for s in self._wanted if s not in self._workers or not self._workers[s]._stopping]
-            given = sorted(known, key=rank)[: max(0, len(self._wanted) - most)]
+            given = sorted(self._wanted, key=rank)[: max(0, len(self._wanted) - most)]
             self._wanted.difference_update(given)
             self._retired.update(given)
         return given
@@ -239,7 +243,7 @@ class Supervisor:
         with self._changed:
             worker = self._workers.get(seat)
             if worker is not None and seat in self._retired and not self.is_bound(seat) and not self._stop:
-                worker._stopping = True
+                worker._stopping = worker._dismissed = True
                 self.seat.stop(seat, _core.STOP_RETIRE)
 
     def _announce(self) -> None:
@@ -390,7 +394,7 @@ class Supervisor:
         self.on_change()
         if not self._stop:
             self.on_lost(worker, code)
-        if worker._stopping and code == 0:
+        if code == 0 and (worker._stopping or worker._dismissed):
             return
         _log.warning(
             "%s: worker %d (pid %d) ended with %d: %d tasks failed, %d run again",

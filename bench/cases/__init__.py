@@ -37,7 +37,19 @@ class Case(Protocol):
 
 
 # In the order of the report.
-NAMES = ("round_trip", "burst", "map", "start_up", "idle_cpu", "memory", "steal", "floor")
+NAMES = (
+    "round_trip",
+    "burst",
+    "map",
+    "start_up",
+    "idle_cpu",
+    "memory",
+    "steal",
+    "skewed",
+    "strong",
+    "messages",
+    "floor",
+)
 
 
 def load(name: str) -> Case:

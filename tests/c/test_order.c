@@ -146,7 +146,8 @@ static void storm(void) {
                 int8_t priority = (int8_t)(WP_PRIORITY_MIN + (int)wp_test_below(&random, WP_LEVELS));
                 uint32_t seat = 1 + wp_test_below(&random, 2);
                 enum wp_strength strength = (enum wp_strength)wp_test_below(&random, 2);
-                submit_cost(wp_target(strength ? seat : WP_NO_SEAT, strength, priority), wp_test_below(&random, 3), word++);
+                submit_cost(wp_target(strength ? seat : WP_NO_SEAT, strength, priority), wp_test_below(&random, 3),
+                            word++);
                 left++;
             } else if (left > 0) {
                 next_word(1 + wp_test_below(&random, 2)), left--;

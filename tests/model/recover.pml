@@ -7,6 +7,7 @@
    steps. The recoverer discards the dead owner's deque by a jump of both indices, frees,
    puts back or settles its slots, and gives every READY slot a hint among the orphans.
    Then a new incarnation publishes one more task on the same deque.
+   Who sees nothing sleeps, so that a lost task is a state in which nobody can go on.
    Law: every published task has exactly one outcome, and ran at most as often as allowed.
 
    must pass:
@@ -14,12 +15,11 @@
    must fail: -DKEEPIDX
    must fail: -DNODISCARD
    must fail: -DNOSCAN
-   must fail: -DNOREREAD
    must fail: -DRERUN
    must fail: -DPUSHEARLY
    must fail: -DENTERLATE
-   must fail: -DPLAINTOP
    long pass: -DBOTFIRST
+   long pass: -DPLAINTOP
    long pass: -DCLEARFIRST
    long pass: -DLIVE
    long pass: -DNO=3
@@ -30,11 +30,10 @@
    KEEPIDX     recovery sets bottom to max(bottom, top), and does not jump
    NODISCARD   recovery leaves the deque as it is
    NOSCAN      recovery does not give READY slots a hint
-   NOREREAD    the finder of a void bit does not read the state again
    RERUN       recovery takes RUNNING for CLAIMED
    PUSHEARLY   the hint is pushed before the slot is READY
    ENTERLATE   RUNNING is said after user code was entered
-   PLAINTOP    recovery stores top instead of raising it by CAS: a thief may move it meanwhile */
+   PLAINTOP    recovery stores top instead of raising it by CAS: no thief gets as far as the jump */
 #ifndef NO
 #define NO 2 /* tasks of the owner */
 #endif
@@ -55,6 +54,12 @@ bit orph[NT];
 bit dead[2], gone[2];
 byte settled = 0, published = 0;
 bit calm = 0, over = 0, allok = 0;
+
+#if NO == 2
+#define VISIBLE (top < bot || orph[0] || orph[1] || orph[2])
+#else
+#define VISIBLE (top < bot || orph[0] || orph[1] || orph[2] || orph[3])
+#endif
 
 inline settle(x, how) { atomic { outcomes[x]++; settled++; st[x] = how } }
 
@@ -88,11 +93,7 @@ inline take_orphan(me) {
         if
         :: ok -> run_claimed(h)
         :: else ->
-#ifndef NOREREAD
            if :: st[h] == READY -> orph[h] = 1 :: else fi
-#else
-           skip
-#endif
         fi
      :: else
      fi;
@@ -143,13 +144,13 @@ inline offer(x) {
 active proctype Owner() {
   byte i = 0, x, h; short t, b; bit ok;
   { do :: i < NO -> st[i] = RESERVED; offer(i); i++ :: else -> break od;
-    do :: !over -> pop(0); take_orphan(0) :: over -> break od
+    do :: !over && VISIBLE -> pop(0); take_orphan(0) :: over -> break od
   } unless { dead[0] };
   gone[0] = 1 }
 
 active proctype Thief() {
   byte x, h; short t, b; bit ok;
-  { do :: !over -> steal(1); take_orphan(1) :: over -> break od } unless { dead[1] };
+  { do :: !over && VISIBLE -> steal(1); take_orphan(1) :: over -> break od } unless { dead[1] };
   gone[1] = 1 }
 
 active proctype Killer() { if :: dead[0] = 1 :: dead[1] = 1 :: calm = 1 fi }
@@ -175,9 +176,7 @@ active proctype Recoverer() {
         bot = n;
 #endif
 #ifdef PLAINTOP
-        /* as if bottom had been read before, and top not again */
-        top = t; bot = t; ok = 1;
-        n = t;
+        top = n; ok = 1;
 #else
         atomic { if :: top == t -> top = n; ok = 1 :: else -> ok = 0 fi };
 #endif
@@ -215,13 +214,13 @@ active proctype Recoverer() {
   if
   :: w == 0 -> /* the new incarnation: its first hints meet the former one's slow thieves */
      offer(NO);
-     do :: settled < published -> pop(2); take_orphan(2) :: else -> break od
+     do :: settled == published -> break :: settled < published && VISIBLE -> pop(2); take_orphan(2) od
   :: else
   fi;
 fin:
   do
   :: settled == published && (w == 0 || published == NO) -> break
-  :: else -> steal(2); take_orphan(2)
+  :: VISIBLE -> steal(2); take_orphan(2)
   od;
   over = 1;
   (gone[0] && gone[1]);

@@ -59,7 +59,8 @@ def test_a_light_task_is_taken_by_anyone_when_its_target_is_busy(pool: Pool, gat
 
 
 def test_a_strong_task_goes_to_its_idle_target(pool: Pool) -> None:
-    assert [bound(pool, 1 + i % 2, "strong").result(20) for i in range(100)] == [1 + i % 2 for i in range(100)]
+    seats = [1 + i % 2 for i in range(100)]
+    assert [bound(pool, seat, "strong").result(20) for seat in seats] == seats
 
 
 def test_strong_tasks_stay_while_their_target_goes_on(pool: Pool) -> None:
@@ -134,9 +135,7 @@ def test_light_and_strong_tasks_of_a_killed_worker_run_elsewhere_or_again(pool: 
 
 
 def test_storm_of_kills_loses_no_bound_task(pool: Pool) -> None:
-    queued = [
-        bound(pool, 1 + i % 2, ("light", "strong", "force")[i % 3], nap, 0.002) for i in range(300)
-    ]
+    queued = [bound(pool, 1 + i % 2, ("light", "strong", "force")[i % 3], nap, 0.002) for i in range(300)]
     for i in range(6):
         pids = [worker.pid for worker in pool.workers]
         if len(pids) == 2:

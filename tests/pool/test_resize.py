@@ -61,14 +61,15 @@ def test_an_idle_worker_is_retired_first(pool: Pool, gate: Gate) -> None:
     gate.open()
     assert held.result(20) == 2
     pool.resize_up_to(2)
-    assert ids(pool) == [1, 2] and pool.workers[0].pid != first
+    assert ids(pool) == [1, 2]
+    wait_until(lambda: ids(pool) == [1, 2] and pool.workers[0].pid != first)
 
 
 def test_a_busy_worker_ends_its_task_before_it_goes(pool: Pool, gate: Gate) -> None:
     pool.wait_ready(20)
     for seat in (1, 2):
         hold_seat(pool, seat, gate)
-    held = [task for task in pool._seat.unfinished()]
+    held = pool._seat.unfinished()
     second = pool.workers[1].pid
     pool.resize_down_to(1)
     assert ids(pool) == [1]

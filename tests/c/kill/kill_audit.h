@@ -8,7 +8,8 @@
 
 static bool set_has(const struct wp_taskset *s, uint32_t index) {
     uint32_t leaf = index / 64;
-    return wp_load_relaxed(&s->leaves[leaf]) >> index % 64 & 1 && wp_load_relaxed(&s->summary[leaf / 64]) >> leaf % 64 & 1;
+    return wp_load_relaxed(&s->leaves[leaf]) >> index % 64 & 1 &&
+           wp_load_relaxed(&s->summary[leaf / 64]) >> leaf % 64 & 1;
 }
 
 // Has this READY slot a hint where everyone, or its target, looks?
@@ -48,7 +49,8 @@ static void audit_arena(struct world *w, uint32_t dead) {
         for (uint32_t used = wp_span_used(word); used != 0; used &= used - 1) {
             uint64_t bytes = wp_span_classes[wp_span_class(word)].bytes;
             uint64_t offset = i * WP_SPAN_BYTES + (uint32_t)__builtin_ctz(used) * bytes;
-            AUDIT(is_named(w, offset), "span %u: block %llx is used and nobody names it", i, (unsigned long long)offset);
+            AUDIT(is_named(w, offset), "span %u: block %llx is used and nobody names it", i,
+                  (unsigned long long)offset);
         }
     }
     for (uint32_t i = wp_lease_first(dead); i < wp_lease_first(dead + 1); i++)
@@ -75,7 +77,8 @@ static void audit_recovered(struct world *w, uint32_t dead) {
         struct due *due = &w->due[i];
         if (due->owed && due->outcomes == 0)
             AUDIT(phase != WP_PHASE_FREE && due->generation == wp_state_generation(state), "slot %u is lost", i);
-        if (!due->owed && dead == VICTIM) AUDIT(phase == WP_PHASE_FREE || home != dead, "slot %u: a task from nowhere", i);
+        if (!due->owed && dead == VICTIM)
+            AUDIT(phase == WP_PHASE_FREE || home != dead, "slot %u: a task from nowhere", i);
     }
     AUDIT(wp_deque_size(&place->deque) == 0, "the dead seat's deque holds %d", (int)wp_deque_size(&place->deque));
     AUDIT(!wp_idle_has(v->idle->idle, dead), "the dead seat is idle");
@@ -97,8 +100,8 @@ static void audit_home(struct world *w, uint32_t seat) {
     for (uint64_t i = v->free_head; i != v->free_tail; i++) in_ring[v->free_ring[i % place->slots]]++;
     for (uint32_t i = place->first_slot; i < place->first_slot + place->slots; i++) {
         bool is_free = wp_state_phase(wp_load_relaxed(&v->slots[i].state)) == WP_PHASE_FREE;
-        AUDIT(in_ring[i] == (is_free ? 1u : 0u), "slot %u: %s, and %u times in the ring", i, is_free ? "free" : "in use",
-              in_ring[i]);
+        AUDIT(in_ring[i] == (is_free ? 1u : 0u), "slot %u: %s, and %u times in the ring", i,
+              is_free ? "free" : "in use", in_ring[i]);
     }
 }
 
@@ -129,7 +132,8 @@ static void world_reincarnate(struct world *w, uint32_t seat) {
     }
     wp_handle popped;
     if (handle[2] != WP_NO_HANDLE)
-        AUDIT(wp_deque_pop(&v->places[seat].deque, &popped) && popped == handle[2], "the new incarnation pops another's");
+        AUDIT(wp_deque_pop(&v->places[seat].deque, &popped) && popped == handle[2],
+              "the new incarnation pops another's");
     if (handle[2] != WP_NO_HANDLE) AUDIT(wp_deque_push(&v->places[seat].deque, popped), "the new deque is full");
 }
 

@@ -16,8 +16,7 @@ struct op {
 };
 
 // An operation: one function, so that it is optimised as a caller in the pool would be.
-#define OP(name)                                                                                                       \
-    static __attribute__((noinline)) void name(__attribute__((unused)) struct world *w, struct wp_view *v)
+#define OP(name) static __attribute__((noinline)) void name(__attribute__((unused)) struct world *w, struct wp_view *v)
 
 // Ids that the preparations and the survivors do not reach.
 #define FIRST_OF_VICTIM 900u
@@ -207,12 +206,8 @@ OP(op_pop_and_claim) { wp_search_own(v, &w->hand_index); }
 OP(op_steal) { wp_deque_steal(&v->places[PARENT].deque, &w->hand_handle); }
 OP(op_steal_and_claim) { wp_search_steal(v, PARENT, 1, &w->hand_index); }
 OP(op_steal_batch) { wp_search_parent(v, &w->hand_index); }
-OP(op_take) {
-    wp_search_set(v, &v->orphans, &v->looked[WP_MAILBOXES], &w->hand_index);
-}
-OP(op_take_mailbox) {
-    wp_search_mailbox(v, v->self, WP_STRENGTH_FORCE, &w->hand_index);
-}
+OP(op_take) { wp_search_set(v, &v->orphans, &v->looked[WP_MAILBOXES], &w->hand_index); }
+OP(op_take_mailbox) { wp_search_mailbox(v, v->self, WP_STRENGTH_FORCE, &w->hand_index); }
 OP(op_set_add) { wp_taskset_add(&v->orphans, w->index); }
 OP(op_claim) {
     if (wp_slot_claim(&v->slots[w->index], w->handle, v->self) == WP_CLAIM_OK) w->hand_index = w->index;

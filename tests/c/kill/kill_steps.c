@@ -48,7 +48,8 @@ static void tail(struct world *w, struct wp_view *v) {
     if (w->hand_handle != WP_NO_HANDLE) wp_search_claim(v, w->hand_handle, &index);
     finish_hand(w, v, index != WP_NO_INDEX ? index : w->index);
     for (int strength = WP_STRENGTH_STRONG; strength <= WP_STRENGTH_FORCE; strength++)
-        while (wp_search_mailbox(v, v->self, (enum wp_strength)strength, &index) == WP_FIND_OK) finish_hand(w, v, index);
+        while (wp_search_mailbox(v, v->self, (enum wp_strength)strength, &index) == WP_FIND_OK)
+            finish_hand(w, v, index);
     _exit(0);
 }
 
@@ -109,7 +110,8 @@ static void audit_calm(struct world *w) {
         uint32_t home = wp_view_home(&w->view[PARENT], i);
         AUDIT(phase != WP_PHASE_READY && phase != WP_PHASE_CLAIMED && phase != WP_PHASE_RUNNING,
               "slot %u: phase %d, and nobody finds it", i, phase);
-        AUDIT(phase != WP_PHASE_DONE || home == VICTIM || home == OTHER, "slot %u is DONE, and its home is not told", i);
+        AUDIT(phase != WP_PHASE_DONE || home == VICTIM || home == OTHER, "slot %u is DONE, and its home is not told",
+              i);
     }
 }
 
@@ -142,8 +144,8 @@ struct pair {
 };
 
 enum order {
-    SECOND_FIRST = 1, // the second makes its j steps before the first makes its k
-    BOTH_LIVE = 2,    // the first is stopped at k, not killed
+    SECOND_FIRST = 1,   // the second makes its j steps before the first makes its k
+    BOTH_LIVE = 2,      // the first is stopped at k, not killed
     SECOND_GOES_ON = 4, // before the survivor does
     ORDERS = 8,
 };
@@ -167,9 +169,11 @@ static bool pair_at(const struct pair *p, unsigned k, unsigned j, unsigned order
     *more_second = !second.ended;
     if (order & BOTH_LIVE) {
         world_note(&world, WP_NO_SEAT);
-        if (order & SECOND_GOES_ON) AUDIT(trace_finish(&second), "the second does not end well: %x", (unsigned)second.status);
+        if (order & SECOND_GOES_ON)
+            AUDIT(trace_finish(&second), "the second does not end well: %x", (unsigned)second.status);
         AUDIT(trace_finish(&first), "the first does not end well: %x", (unsigned)first.status);
-        if (!(order & SECOND_GOES_ON)) AUDIT(trace_finish(&second), "the second does not end well: %x", (unsigned)second.status);
+        if (!(order & SECOND_GOES_ON))
+            AUDIT(trace_finish(&second), "the second does not end well: %x", (unsigned)second.status);
         world_note_again(&world, WP_NO_SEAT);
         audit_calm(&world);
         world_recover(&world, VICTIM, 0);
@@ -231,12 +235,8 @@ static void publish_with_hint(struct world *w, struct wp_view *v) {
     wp_slot_publish(&v->slots[w->index], w->handle);
     wp_place_hint(v, w->index, target_none());
 }
-static void steal_from_victim(struct world *w, struct wp_view *v) {
-    wp_search_steal(v, VICTIM, 1, &w->hand_index);
-}
-static void steal_from_other(struct world *w, struct wp_view *v) {
-    wp_search_steal(v, OTHER, 1, &w->hand_index);
-}
+static void steal_from_victim(struct world *w, struct wp_view *v) { wp_search_steal(v, VICTIM, 1, &w->hand_index); }
+static void steal_from_other(struct world *w, struct wp_view *v) { wp_search_steal(v, OTHER, 1, &w->hand_index); }
 
 static const struct pair pairs[] = {
     {"steal | steal", prepare_parent_one, op_steal_and_claim, op_steal_and_claim},
@@ -344,7 +344,9 @@ static void run_op(const struct op *op, bool quick) {
     bool too_many = held > op->held;
     failures += too_many;
     printf("%-28s %12u %8u %8u   %s\n", op->name, instructions, kills, held,
-           bad ? "FAILED" : too_many ? "HELD UP" : "whole");
+           bad        ? "FAILED"
+           : too_many ? "HELD UP"
+                      : "whole");
     fflush(stdout);
 }
 
@@ -396,6 +398,10 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (wanted(pairs[i].name, argc, argv)) run_pair(&pairs[i], quick);
     clock_gettime(CLOCK_MONOTONIC, &now);
-    printf("%s in %ld s\n", failures ? "FAILED" : quick ? "every change of shared memory: whole" : "every instruction: whole", (long)(now.tv_sec - begun.tv_sec));
+    printf("%s in %ld s\n",
+           failures ? "FAILED"
+           : quick  ? "every change of shared memory: whole"
+                    : "every instruction: whole",
+           (long)(now.tv_sec - begun.tv_sec));
     return failures != 0;
 }

@@ -32,8 +32,8 @@ static __attribute__((noinline)) void trace_end(void) { __asm__ volatile("nop" :
 
 struct traced {
     pid_t pid;
-    bool ended;  // it is at trace_end
-    int status;  // as waitpid said last
+    bool ended; // it is at trace_end
+    int status; // as waitpid said last
 };
 
 static void trace_die(const char *what) {

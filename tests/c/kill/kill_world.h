@@ -37,9 +37,7 @@ struct note {
     uint64_t check;
 };
 #define RESULT_OF(id) ((id) | UINT64_C(1) << 40)
-static struct note note_of(uint64_t id) {
-    return (struct note){id, ~(id * UINT64_C(0x9e3779b97f4a7c15))};
-}
+static struct note note_of(uint64_t id) { return (struct note){id, ~(id * UINT64_C(0x9e3779b97f4a7c15))}; }
 
 // In shared memory: how often user code was entered, and left, for each id.
 struct ledger {
@@ -51,9 +49,9 @@ struct ledger {
 struct due {
     uint32_t generation;
     uint64_t id;    // 0: any
-    bool owed;       // it had a task: exactly one outcome is due
-    bool may_die;    // it was RUNNING in the victim's hands
-    bool may_rerun;  // and may be entered again
+    bool owed;      // it had a task: exactly one outcome is due
+    bool may_die;   // it was RUNNING in the victim's hands
+    bool may_rerun; // and may be entered again
     bool settled;
     unsigned outcomes;
 };
@@ -330,8 +328,8 @@ static unsigned world_drain(struct world *w, uint32_t seat) {
         enum wp_find found = wp_search_round(&w->view[seat], &index);
         nothing = found == WP_FIND_NOTHING ? nothing + 1 : 0;
         if (found != WP_FIND_OK) continue;
-        AUDIT(task_run(&w->view[seat], w->ledger, index) != UINT64_MAX, "slot %u: claimed, and its argument is not whole",
-              index);
+        AUDIT(task_run(&w->view[seat], w->ledger, index) != UINT64_MAX,
+              "slot %u: claimed, and its argument is not whole", index);
         ran++;
     }
     return ran;

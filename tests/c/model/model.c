@@ -59,7 +59,16 @@ struct location {
     uint16_t order[HISTORY + 1];
 };
 
-enum actor_state { ACTOR_DORMANT, ACTOR_READY, ACTOR_FUTEX, ACTOR_POLL, ACTOR_EVENTFD, ACTOR_MOURNER, ACTOR_OVER, ACTOR_DEAD };
+enum actor_state {
+    ACTOR_DORMANT,
+    ACTOR_READY,
+    ACTOR_FUTEX,
+    ACTOR_POLL,
+    ACTOR_EVENTFD,
+    ACTOR_MOURNER,
+    ACTOR_OVER,
+    ACTOR_DEAD
+};
 
 struct actor {
     const char *name;
@@ -121,9 +130,9 @@ static uint8_t shared[SHARED_BYTES] __attribute__((aligned(64)));
 static uint8_t private_[PRIVATE_BYTES] __attribute__((aligned(64)));
 static uint8_t shared_first[SHARED_BYTES], private_first[PRIVATE_BYTES];
 static uint8_t stacks[ACTORS][STACK_BYTES] __attribute__((aligned(64)));
-static uint16_t location_of[SHARED_BYTES / 4]; // 1 + location, in this execution
+static uint16_t location_of[SHARED_BYTES / 4];                       // 1 + location, in this execution
 static uint8_t readers[SHARED_BYTES / 4], writers[SHARED_BYTES / 4]; // actors, in all executions
-static bool contended[SHARED_BYTES / 4];       // read by one and written by another: a step
+static bool contended[SHARED_BYTES / 4];                             // read by one and written by another: a step
 static bool racy[SHARED_BYTES];
 static struct plain plain[SHARED_BYTES];
 
@@ -255,8 +264,10 @@ static const char *describe(uint32_t offset) {
     for (unsigned i = E.name_count; i-- > 0;) // the last name given is the most precise
         if (offset >= E.names[i].offset && offset < E.names[i].offset + E.names[i].bytes) {
             uint32_t within = offset - E.names[i].offset;
-            if (within == 0) snprintf(to, sizeof text[0], "%s", E.names[i].name);
-            else snprintf(to, sizeof text[0], "%s+%u", E.names[i].name, within);
+            if (within == 0)
+                snprintf(to, sizeof text[0], "%s", E.names[i].name);
+            else
+                snprintf(to, sizeof text[0], "%s+%u", E.names[i].name, within);
             return to;
         }
     snprintf(to, sizeof text[0], "shared+0x%x", offset);
@@ -376,8 +387,10 @@ static unsigned choose(unsigned n, enum kind kind, bool mortal) {
         uint32_t r = roll();
         if (kind == KIND_STEP) {
             unsigned first = mortal ? 2 : 1;
-            if (mortal && (r & 127) == 0) c = 1;
-            else if (n > first && (r >> 8 & 7) == 0) c = first + (r >> 16) % (n - first);
+            if (mortal && (r & 127) == 0)
+                c = 1;
+            else if (n > first && (r >> 8 & 7) == 0)
+                c = first + (r >> 16) % (n - first);
         } else if (kind == KIND_LOAD) {
             c = (r & 3) == 0 ? (r >> 8) % n : 0;
         } else {
@@ -404,15 +417,20 @@ static uint64_t newest_at(const void *word, unsigned bytes) {
 
 static bool can_go_on(const struct actor *a) {
     switch (a->state) {
-    case ACTOR_READY: return true;
-    case ACTOR_POLL: return newest_at(a->word, a->word_bytes) != a->expected;
-    case ACTOR_EVENTFD: return E.eventfd[a->fd] != 0;
-    case ACTOR_MOURNER: return E.undelivered_count != 0;
+    case ACTOR_READY:
+        return true;
+    case ACTOR_POLL:
+        return newest_at(a->word, a->word_bytes) != a->expected;
+    case ACTOR_EVENTFD:
+        return E.eventfd[a->fd] != 0;
+    case ACTOR_MOURNER:
+        return E.undelivered_count != 0;
     case ACTOR_DORMANT:
     case ACTOR_FUTEX:
     case ACTOR_OVER:
     case ACTOR_DEAD:
-    default: return false;
+    default:
+        return false;
     }
 }
 
@@ -501,7 +519,8 @@ static void actor_main(void) {
 // ---- words
 
 static void join(struct knowledge *to, const struct knowledge *from) {
-    for (unsigned i = 0; i < ACTORS; i++) to->clock.t[i] = to->clock.t[i] > from->clock.t[i] ? to->clock.t[i] : from->clock.t[i];
+    for (unsigned i = 0; i < ACTORS; i++)
+        to->clock.t[i] = to->clock.t[i] > from->clock.t[i] ? to->clock.t[i] : from->clock.t[i];
     for (unsigned i = 0; i < LOCATIONS; i++)
         to->view.at[i] = to->view.at[i] > from->view.at[i] ? to->view.at[i] : from->view.at[i];
 }
@@ -510,7 +529,8 @@ static uint32_t offset_of(const void *p) {
     uintptr_t offset = (uintptr_t)p - (uintptr_t)shared;
     if (offset >= E.shared_used) broken("an atomic word outside model_shared()");
     for (unsigned i = 0; i < E.unused_count; i++)
-        if (offset >= E.unused[i].from && offset < E.unused[i].to && !E.free_running) broken("memory said to be unused is used");
+        if (offset >= E.unused[i].from && offset < E.unused[i].to && !E.free_running)
+            broken("memory said to be unused is used");
     return (uint32_t)offset;
 }
 
@@ -544,12 +564,18 @@ static unsigned index_of(const struct location *l) { return (unsigned)(l - E.loc
 
 static void write_newest(void *p, unsigned bytes, uint64_t value) {
     uint32_t narrow = (uint32_t)value;
-    if (bytes == 4) memcpy(p, &narrow, 4);
-    else memcpy(p, &value, 8);
+    if (bytes == 4)
+        memcpy(p, &narrow, 4);
+    else
+        memcpy(p, &value, 8);
 }
 
-static bool acquires(memory_order o) { return o == memory_order_acquire || o == memory_order_acq_rel || o == memory_order_seq_cst; }
-static bool releases(memory_order o) { return o == memory_order_release || o == memory_order_acq_rel || o == memory_order_seq_cst; }
+static bool acquires(memory_order o) {
+    return o == memory_order_acquire || o == memory_order_acq_rel || o == memory_order_seq_cst;
+}
+static bool releases(memory_order o) {
+    return o == memory_order_release || o == memory_order_acq_rel || o == memory_order_seq_cst;
+}
 
 static void see(struct actor *self, const struct location *l, unsigned i, memory_order order) {
     unsigned at = index_of(l);
@@ -566,8 +592,8 @@ static void see(struct actor *self, const struct location *l, unsigned i, memory
 static void append(struct actor *self, struct location *l, void *p, unsigned bytes, uint64_t value, memory_order order,
                    const struct knowledge *passed_on) {
     unsigned at = index_of(l), i = l->count;
-    if (i == HISTORY) broken("too many stores to one word: raise HISTORY");
-    if (E.store_count == STORES) broken("too many stores: raise STORES");
+    if (i == HISTORY) violation("%u stores to %s: a livelock, or raise HISTORY", HISTORY, describe(l->offset));
+    if (E.store_count == STORES) violation("%u stores: a livelock, or raise STORES", STORES);
     self->now.view.at[at] = (uint8_t)i;
     struct store *s = &E.stores[E.store_count];
     s->value = value;
@@ -883,7 +909,8 @@ int model_await_death(void) {
         for (unsigned a = 0; a < E.actor_count; a++) {
             struct view *view = &E.actors[a].now.view;
             const struct view *last = &E.actors[dead].now.view;
-            for (unsigned i = 0; i < LOCATIONS; i++) view->at[i] = view->at[i] > last->at[i] ? view->at[i] : last->at[i];
+            for (unsigned i = 0; i < LOCATIONS; i++)
+                view->at[i] = view->at[i] > last->at[i] ? view->at[i] : last->at[i];
             mix(a, 15, E.actors[dead].hash);
         }
     trace(&nowhere, "learns of the death of %s", E.actors[dead].name);
@@ -1039,9 +1066,10 @@ static void judge(const struct model_scenario *scenario) {
         const struct actor *actor = &E.actors[a];
         if (actor->state == ACTOR_OVER || actor->state == ACTOR_DEAD || actor->state == ACTOR_DORMANT) continue;
         if (actor->flags & MODEL_DAEMON) continue;
-        static const char *const doing[] = {"",          "ready",    "asleep on its futex", "waiting for a word",
-                                            "waiting for an eventfd", "waiting for a death"};
-        snprintf(E.message, sizeof E.message, "%s is %s and nobody is left to wake it", actor->name, doing[actor->state]);
+        static const char *const doing[] = {
+            "", "ready", "asleep on its futex", "waiting for a word", "waiting for an eventfd", "waiting for a death"};
+        snprintf(E.message, sizeof E.message, "%s is %s and nobody is left to wake it", actor->name,
+                 doing[actor->state]);
         E.outcome = OUTCOME_VIOLATION;
         return;
     }
@@ -1097,7 +1125,8 @@ static void print_trail(FILE *to) {
     for (unsigned i = 0; i < n;) {
         unsigned run = 1;
         while (i + run < n && E.trail[i + run].chosen == E.trail[i].chosen) run++;
-        if (run > 2) fprintf(to, "%s%ux%u", i > 0 ? "." : "", run, E.trail[i].chosen);
+        if (run > 2)
+            fprintf(to, "%s%ux%u", i > 0 ? "." : "", run, E.trail[i].chosen);
         else
             for (unsigned k = 0; k < run; k++) fprintf(to, "%s%u", i + k > 0 ? "." : "", E.trail[i].chosen);
         i += run;
@@ -1227,7 +1256,8 @@ static bool run(const char *program, const struct model_scenario *s, const struc
                program, s->name, E.actor_count, E.bounds.preemptions, stale, E.bounds.deaths,
                complete ? "complete" : "CUT", executions, ends, E.states, longest, seconds_now() - start);
     else
-        printf("%s/%s: %u actors, random, %u deaths, seed %" PRIu64 ": %" PRIu64 " executions, %u steps at most, %.1f s of CPU\n",
+        printf("%s/%s: %u actors, random, %u deaths, seed %" PRIu64 ": %" PRIu64
+               " executions, %u steps at most, %.1f s of CPU\n",
                program, s->name, E.actor_count, E.bounds.deaths, options->seed, executions, longest,
                seconds_now() - start);
     fflush(stdout);
@@ -1258,17 +1288,28 @@ int model_main(int argc, char **argv, const struct model_scenario *scenarios, si
             for (size_t s = 0; s < count; s++) printf("%s  %s\n", scenarios[s].name, scenarios[s].law);
             return 0;
         }
-        if (strcmp(argv[i], "--more") == 0) o.more = true;
-        else if (strcmp(argv[i], "--strict-death") == 0) o.strict_death = true;
-        else if (strcmp(argv[i], "--brief") == 0) o.brief = true;
-        else if (strcmp(argv[i], "--scenario") == 0) o.scenario = value, i++;
-        else if (strcmp(argv[i], "--replay") == 0) o.replay = value, i++;
-        else if (strcmp(argv[i], "--random") == 0) o.random = strtoull(value, NULL, 10), i++;
-        else if (strcmp(argv[i], "--seed") == 0) o.seed = strtoull(value, NULL, 10), i++;
-        else if (strcmp(argv[i], "--seconds") == 0) o.seconds = strtod(value, NULL), i++;
-        else if (strcmp(argv[i], "--preemptions") == 0) o.preemptions = atoi(value), i++;
-        else if (strcmp(argv[i], "--stale") == 0) o.stale = atoi(value), i++;
-        else if (strcmp(argv[i], "--deaths") == 0) o.deaths = atoi(value), i++;
+        if (strcmp(argv[i], "--more") == 0)
+            o.more = true;
+        else if (strcmp(argv[i], "--strict-death") == 0)
+            o.strict_death = true;
+        else if (strcmp(argv[i], "--brief") == 0)
+            o.brief = true;
+        else if (strcmp(argv[i], "--scenario") == 0)
+            o.scenario = value, i++;
+        else if (strcmp(argv[i], "--replay") == 0)
+            o.replay = value, i++;
+        else if (strcmp(argv[i], "--random") == 0)
+            o.random = strtoull(value, NULL, 10), i++;
+        else if (strcmp(argv[i], "--seed") == 0)
+            o.seed = strtoull(value, NULL, 10), i++;
+        else if (strcmp(argv[i], "--seconds") == 0)
+            o.seconds = strtod(value, NULL), i++;
+        else if (strcmp(argv[i], "--preemptions") == 0)
+            o.preemptions = atoi(value), i++;
+        else if (strcmp(argv[i], "--stale") == 0)
+            o.stale = atoi(value), i++;
+        else if (strcmp(argv[i], "--deaths") == 0)
+            o.deaths = atoi(value), i++;
         else {
             usage(program);
             return 2;
@@ -1278,6 +1319,7 @@ int model_main(int argc, char **argv, const struct model_scenario *scenarios, si
     unsigned ran = 0;
     for (size_t s = 0; s < count; s++) {
         if (o.scenario != NULL && strcmp(o.scenario, scenarios[s].name) != 0) continue;
+        if (!kept && o.brief) break; // one is enough
         kept &= run(program, &scenarios[s], &o);
         ran++;
     }

@@ -68,12 +68,12 @@ struct model_bounds {
 
 struct model_scenario {
     const char *name;
-    const char *law;         // what it shows, in a few words
-    void (*set_up)(void);    // once: makes memory and actors
-    void (*check)(void);     // when nobody can go on: the law
+    const char *law;                 // what it shows, in a few words
+    void (*set_up)(void);            // once: makes memory and actors
+    void (*check)(void);             // when nobody can go on: the law
     struct model_bounds quick, more; // for CI, and for the long run
-    bool random_only;        // too large to be searched: played at random
-    void (*finally)(void);   // after a complete search
+    bool random_only;                // too large to be searched: played at random
+    void (*finally)(void);           // after a complete search
 };
 
 // Run a program: the whole of its main().

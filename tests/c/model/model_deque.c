@@ -158,9 +158,23 @@ static void conserved_but_for_the_dead(void) {
 }
 
 static const struct model_scenario scenarios[] = {
-    {"wrap", "each handle comes out once, over several laps", set_up_wrap, conserved, {2, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
+    {"wrap",
+     "each handle comes out once, over several laps",
+     set_up_wrap,
+     conserved,
+     {2, 3, 0},
+     {4, MODEL_ANY, 0},
+     false,
+     NULL},
     {"last", "the last handle has one taker", set_up_last, conserved, {2, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
-    {"death", "a new incarnation begins with an empty deque", set_up_death, conserved_but_for_the_dead, {2, 2, 1}, {3, 5, 2}, false, NULL},
+    {"death",
+     "a new incarnation begins with an empty deque",
+     set_up_death,
+     conserved_but_for_the_dead,
+     {2, 2, 1},
+     {3, 5, 2},
+     false,
+     NULL},
 };
 
 int main(int argc, char **argv) { return model_main(argc, argv, scenarios, sizeof scenarios / sizeof *scenarios); }

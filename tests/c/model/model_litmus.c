@@ -16,7 +16,7 @@ struct words {
     uint64_t payload;
 };
 static struct words *w;
-static uint64_t *r; // what the actors read, four of them
+static uint64_t *r;       // what the actors read, four of them
 static uint64_t outcomes; // bit r0 + 2 * r1 + 4 * r2 + 8 * r3, over all executions
 
 static void set_up_words(void) {
@@ -139,7 +139,9 @@ static void set_up_sb_one_fence(void) {
     model_actor("left", sb_left, NULL, 0);
     model_actor("right", sb_right, w, 0);
 }
-static void not_both_old(void) { MODEL_CHECK(!SAW(0, 0, 0, 0) && SAW(1, 0, 0, 0) && SAW(0, 1, 0, 0) && SAW(1, 1, 0, 0)); }
+static void not_both_old(void) {
+    MODEL_CHECK(!SAW(0, 0, 0, 0) && SAW(1, 0, 0, 0) && SAW(0, 1, 0, 0) && SAW(1, 1, 0, 0));
+}
 static void both_old(void) { MODEL_CHECK(SAW(0, 0, 0, 0) && SAW(1, 0, 0, 0) && SAW(0, 1, 0, 0) && SAW(1, 1, 0, 0)); }
 
 // ---- independent reads of independent writes: acquire readers may disagree, fenced ones not
@@ -195,8 +197,10 @@ static void set_up_co(void) {
 
 static void plain_write(void *arg) {
     w->payload = 7;
-    if (arg != NULL) wp_store_release(&w->y, 1);
-    else wp_store_relaxed(&w->y, 1);
+    if (arg != NULL)
+        wp_store_release(&w->y, 1);
+    else
+        wp_store_relaxed(&w->y, 1);
 }
 static void plain_read(void *arg) {
     (void)arg;
@@ -230,9 +234,7 @@ static void set_up_death(void) {
     model_actor("mourner", mourner, NULL, MODEL_DAEMON);
 }
 // Plain writes are no steps: the one before the first step is always made.
-static void all_deaths(void) {
-    MODEL_CHECK(SAW(0, 0, 1, 0) && SAW(1, 0, 1, 0) && SAW(1, 1, 1, 0) && !SAW(0, 1, 1, 0));
-}
+static void all_deaths(void) { MODEL_CHECK(SAW(0, 0, 1, 0) && SAW(1, 0, 1, 0) && SAW(1, 1, 1, 0) && !SAW(0, 1, 1, 0)); }
 
 #define ALL {7, MODEL_ANY, 0}, {7, MODEL_ANY, 0}
 #define ONE_DEATH {7, MODEL_ANY, 1}, {7, MODEL_ANY, 1}

@@ -181,13 +181,19 @@ static inline void model_work(struct model_pool *pool, struct wp_view *view) {
     uint32_t index;
     for (;;) {
         switch (wp_next_wait(view, &index, -1)) {
-        case WP_NEXT_TASK: model_run(pool, view, index); break;
-        case WP_NEXT_HARVEST: model_harvest(pool, view); break;
-        case WP_NEXT_STOP: return;
+        case WP_NEXT_TASK:
+            model_run(pool, view, index);
+            break;
+        case WP_NEXT_HARVEST:
+            model_harvest(pool, view);
+            break;
+        case WP_NEXT_STOP:
+            return;
         case WP_NEXT_NOTHING:
         case WP_NEXT_SIGNAL:
         case WP_NEXT_MESSAGE:
-        default: break;
+        default:
+            break;
         }
     }
 }
@@ -232,15 +238,23 @@ static inline void model_check_slots(struct model_pool *pool, bool quiet) {
         uint64_t state = view->slots[i].state.word;
         uint32_t home = wp_view_home(view, i);
         switch (wp_state_phase(state)) {
-        case WP_PHASE_FREE: break;
-        case WP_PHASE_READY: MODEL_CHECK(!quiet && model_is_findable(view, i)); break;
+        case WP_PHASE_FREE:
+            break;
+        case WP_PHASE_READY:
+            MODEL_CHECK(!quiet && model_is_findable(view, i));
+            break;
         case WP_PHASE_DONE:
             MODEL_CHECK(model_set_has(&view->places[home].completions, i - view->places[home].first_slot));
             break;
-        case WP_PHASE_RESERVED: MODEL_CHECK(!(pool->dead & 1u << home)); break;
+        case WP_PHASE_RESERVED:
+            MODEL_CHECK(!(pool->dead & 1u << home));
+            break;
         case WP_PHASE_CLAIMED:
-        case WP_PHASE_RUNNING: MODEL_CHECK(!(pool->dead & 1u << wp_state_owner(state))); break;
-        default: MODEL_CHECK(!"a phase");
+        case WP_PHASE_RUNNING:
+            MODEL_CHECK(!(pool->dead & 1u << wp_state_owner(state)));
+            break;
+        default:
+            MODEL_CHECK(!"a phase");
         }
     }
 }

@@ -73,8 +73,10 @@ static void conserved(void) {
         if (task->settled && task->outcome == WP_OUTCOME_OK) MODEL_CHECK(task->entered == 1);
         if (!task->settled && !(p->dead & 2)) { // DONE, and its home has left
             uint64_t state = p->view[0].slots[wp_handle_index(task->handle)].state.word;
-            if (wp_state_outcome(state) == WP_OUTCOME_OK) MODEL_CHECK(task->entered == 1);
-            else MODEL_CHECK(p->dead & 4);
+            if (wp_state_outcome(state) == WP_OUTCOME_OK)
+                MODEL_CHECK(task->entered == 1);
+            else
+                MODEL_CHECK(p->dead & 4);
         }
         if (task->settled && task->outcome == WP_OUTCOME_DIED) MODEL_CHECK(p->deaths > 0);
     }
@@ -188,9 +190,23 @@ static void cancelled(void) {
 }
 
 static const struct model_scenario scenarios[] = {
-    {"one", "an owner's death costs at most the task in its hands", set_up_one, conserved, {2, 0, 1}, {2, 2, 1}, false, NULL},
-    {"owner", "the same with two tasks, and an heir that pushes on the same deque", set_up_owner, conserved, {1, 0, 1}, {2, 2, 1}, false, NULL},
-    {"both", "owner and thief die", set_up_both, conserved, {1, 0, 2}, {2, 1, 2}, false, NULL},
+    {"one",
+     "an owner's death costs at most the task in its hands",
+     set_up_one,
+     conserved,
+     {2, 0, 1},
+     {2, 2, 1},
+     false,
+     NULL},
+    {"owner",
+     "the same with two tasks, and an heir that pushes on the same deque",
+     set_up_owner,
+     conserved,
+     {1, 0, 1},
+     {2, 2, 1},
+     false,
+     NULL},
+    {"both", "owner and thief die", set_up_both, conserved, {0, 1, 2}, {2, 1, 2}, false, NULL},
     {"retry", "a task with retries runs again", set_up_retry, retried, {2, 1, 1}, {3, 2, 1}, false, NULL},
     {"cancel", "a cancelled task has one outcome", set_up_cancel, cancelled, {2, 1, 1}, {3, 2, 1}, false, NULL},
 };

@@ -129,8 +129,10 @@ static void home_cancels(void *arg) {
     (void)arg;
     struct wp_view *view = &p->view[0];
     wp_handle handle = offer(0);
-    if (wp_slot_cancel(&view->slots[0], handle)) model_harvest_slot(p, view, 0);
-    else await_done(handle);
+    if (wp_slot_cancel(&view->slots[0], handle))
+        model_harvest_slot(p, view, 0);
+    else
+        await_done(handle);
     offer(1);
 }
 static void set_up_cancel(void) {
@@ -158,9 +160,23 @@ static void set_up_death(void) {
 }
 
 static const struct model_scenario scenarios[] = {
-    {"reuse", "a use is claimed once, with its own payload", set_up_reuse, conserved, {2, 3, 0}, {7, MODEL_ANY, 0}, false, NULL},
+    {"reuse",
+     "a use is claimed once, with its own payload",
+     set_up_reuse,
+     conserved,
+     {2, 3, 0},
+     {7, MODEL_ANY, 0},
+     false,
+     NULL},
     {"force", "a force task is its target's alone", set_up_force, conserved, {3, 3, 0}, {7, MODEL_ANY, 0}, false, NULL},
-    {"cancel", "a cancelled task is never entered", set_up_cancel, conserved, {3, 3, 0}, {7, MODEL_ANY, 0}, false, NULL},
+    {"cancel",
+     "a cancelled task is never entered",
+     set_up_cancel,
+     conserved,
+     {3, 3, 0},
+     {7, MODEL_ANY, 0},
+     false,
+     NULL},
     {"death", "a death costs at most the task in hand", set_up_death, conserved, {2, 1, 1}, {3, 4, 2}, false, NULL},
 };
 

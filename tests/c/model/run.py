@@ -25,9 +25,24 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CSRC = HERE.parents[2] / "csrc"
 PROGRAMS = [
-    "model_litmus", "model_deque", "model_slot", "model_taskset", "model_wake", "model_completion", "model_recover",
+    "model_litmus",
+    "model_deque",
+    "model_slot",
+    "model_taskset",
+    "model_wake",
+    "model_completion",
+    "model_recover",
 ]
-STRICT = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Wpedantic", "-Wundef", "-Wshadow", "-Wconversion"]
+STRICT = [
+    "-std=c11",
+    "-D_GNU_SOURCE",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wundef",
+    "-Wshadow",
+    "-Wconversion",
+]
 STRICT += ["-Wstrict-prototypes", "-Werror"]
 # The engine stands in for ThreadSanitizer's runtime: it only wants to be told of plain accesses.
 INSTRUMENT = ["-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"]
@@ -39,7 +54,11 @@ def compiler() -> str:
 
 def instrument() -> list[str]:
     version = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
-    return INSTRUMENT if "clang" not in version else [INSTRUMENT[0], "-mllvm", "-tsan-instrument-func-entry-exit=0"]
+    return (
+        INSTRUMENT
+        if "clang" not in version
+        else [INSTRUMENT[0], "-mllvm", "-tsan-instrument-func-entry-exit=0"]
+    )
 
 
 def build_engine(build: Path) -> Path:
@@ -58,8 +77,12 @@ def build_program(name: str, build: Path, engine: Path, csrc: Path = CSRC, stric
     warnings = STRICT if strict else ["-std=c11", "-D_GNU_SOURCE", "-w"]
     unit, program = build / f"{name}.o", build / name
     command = [compiler(), *warnings, "-O2", "-g", "-DWP_MODEL", f"-I{HERE}", f"-I{csrc}", *instrument()]
-    subprocess.run([*command, "-c", str(HERE / f"{name}.c"), "-o", str(unit)], check=True, capture_output=True, text=True)
-    subprocess.run([compiler(), str(unit), str(engine), "-o", str(program)], check=True, capture_output=True, text=True)
+    subprocess.run(
+        [*command, "-c", str(HERE / f"{name}.c"), "-o", str(unit)], check=True, capture_output=True, text=True
+    )
+    subprocess.run(
+        [compiler(), str(unit), str(engine), "-o", str(program)], check=True, capture_output=True, text=True
+    )
     return program
 
 
@@ -79,7 +102,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the bounds of CI (the default)")
     parser.add_argument("--long", action="store_true", help="larger bounds, then random play")
     parser.add_argument("--seconds", type=float, default=600, help="CPU time of each scenario of --long")
-    parser.add_argument("--random", type=int, default=300_000, help="executions of each scenario played by --long")
+    parser.add_argument(
+        "--random", type=int, default=300_000, help="executions of each scenario played by --long"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--csrc", type=Path, default=CSRC, help="headers to explore")
