@@ -10,6 +10,7 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
 import time
@@ -49,6 +50,7 @@ class NestedGatherer(Gatherer):
         self._mark = 0
         self._marked: object = None  # the running task whose mark it is
         self._depth = 0
+        self._ask_at = runner.grow_at
         self._recursion_limit = sys.getrecursionlimit()
 
     # ---- the frame that submits or waits ---------------------------------------------
@@ -114,6 +116,9 @@ class NestedGatherer(Gatherer):
         except Exception as error:  # it cannot be encoded: that is its outcome
             if not task.settle(OUTCOME_ERROR, error):
                 raise
+        if self.seat.outstanding > self._ask_at:
+            self._ask_at = 2 * self.seat.outstanding  # the parent looks at all tasks: seldom is enough
+            os.eventfd_write(self._runner.hungry_fd, 1)
 
     def _start_from(
         self, parent: int, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int

@@ -268,10 +268,11 @@ class Placement:
 
     # ---- events ----------------------------------------------------------------------
 
-    def listen(self) -> None:
-        """The listeners have changed."""
+    def listen(self) -> bool:
+        """The listeners have changed; returns ``active``."""
         events = self._events
         self.active = bool(events.added or events.complete or self._inherent_cost or self._worker_cost)
+        return self.active
 
     def follow_all(self) -> None:
         """Tell of the end of tasks that were added before anybody listened to that."""

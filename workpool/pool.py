@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import weakref
 from concurrent.futures import Executor
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack
@@ -122,6 +123,7 @@ class WorkerPool(Executor, Generic[A, R]):
         self._runtime = runtime = Runtime(
             name=self.name, workers=self._max_workers, cpus=usable_cpus(), memory=memory,
             spin=_SPIN_SECONDS if spin is None else spin, concurrency=worker_concurrency,
+            grow_at=tasks_per_worker or _NEVER,
             method=start_method, context=mp_context, entrypoint=find(entrypoint, entrypoint_name),
             initializer=initializer, initargs=initargs, inherent_cost=inherent_cost, worker_cost=worker_cost,
         )  # fmt: skip
@@ -129,9 +131,12 @@ class WorkerPool(Executor, Generic[A, R]):
         self._gatherer = runtime.gatherer
         self._supervisor = runtime.supervisor
         self._placement = runtime.placement
+        self._places_all = self._placement.active
         self._last: tuple[object, Block | None] = (None, None)
         self._grow_at = 0 if tasks_per_worker else -1
         self._keep_running = abandon(self, runtime)
+        feed = weakref.WeakMethod(self._feed)  # the supervisor must not keep a dropped pool alive
+        self._supervisor.on_hungry = lambda: (feed() or _nothing)()
         if tasks_per_worker == 0:
             self._grow()
 
@@ -237,7 +242,7 @@ class WorkerPool(Executor, Generic[A, R]):
         self, task: Task[Any], block: Block | None, call: int, payload: Any, options: Options | None
     ) -> None:
         """Start a task of work that was accepted before a shutdown."""
-        if options is not None or self._placement.active:
+        if options is not None or self._places_all:
             self._placement.start(task, block, call, payload, options)
         elif task.outcome_code == 0:
             self._gatherer.start(task, block, call, payload)
@@ -395,6 +400,12 @@ class WorkerPool(Executor, Generic[A, R]):
         supervisor.want(wanted)
         self._note_size()
 
+    def _feed(self) -> None:
+        """A worker has many tasks of its own: launch by all tasks there are."""
+        if self._grow_at != _NEVER and not self._closed:
+            _, _, ready, claimed, running, _ = self._seat.phases()
+            self._grow(ready + claimed + running)
+
     def _note_size(self) -> None:
         wanted = self._supervisor.wanted
         if wanted >= self._max_workers or (self._tasks_per_worker == 0 and wanted > 0):
@@ -478,14 +489,14 @@ class WorkerPool(Executor, Generic[A, R]):
             self._refuse()
         listened = self._runtime.events.complete
         self._runtime.events.on(event, listener)
-        self._placement.listen()
+        self._places_all = self._placement.listen()
         if self._runtime.events.complete and not listened:
             self._placement.follow_all()
 
     def remove_listener(self, event: str, listener: Callable[..., object]) -> None:
         """Take ``on`` back; nothing happens if there is no such listener."""
         self._runtime.events.remove(event, listener)
-        self._placement.listen()
+        self._places_all = self._placement.listen()
 
     # ---- looking, waiting, ending ----------------------------------------------------
 
@@ -613,6 +624,10 @@ class WorkerPool(Executor, Generic[A, R]):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.workers)}/{self._max_workers} workers"
         return f"<WorkerPool {self.name!r} {state}>"
+
+
+def _nothing() -> None:
+    pass
 
 
 def _worker_count(max_workers: int | None) -> int:

@@ -46,6 +46,8 @@ class Runner:
         self.client = WorkerClient(self)
         self.eventfd = config.eventfds[seat.index]
         self.concurrency = config.concurrency
+        self.hungry_fd = config.hungry_fd
+        self.grow_at = config.grow_at
         self.work = config.work
         # By id: the function and whether it is async. -1 stands for one in the payload.
         self.functions: dict[int, tuple[Callable[..., Any], bool]] = {-1: (_identity, False)}

@@ -38,7 +38,7 @@ class Runtime:
 
     def __init__(
         self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
-        method: str | None, context: BaseContext | None, entrypoint: EntrypointSpec,
+        grow_at: float, method: str | None, context: BaseContext | None, entrypoint: EntrypointSpec,
         initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
         inherent_cost: Callable[[Task[Any]], float] | None,
         worker_cost: Callable[[Task[Any], Worker], float] | None,
@@ -51,6 +51,7 @@ class Runtime:
         self.segments = Segments(seats, cpus, memory, polls=_polls())
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
         parent_pidfd = os.pidfd_open(os.getpid())
+        hungry_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         segments = self.segments
         self.seat = _core.Seat(segments.control.buf, segments.arena.buf, segments.arena_fd, 0)
         self.seat.on_outcome(payload.unpack_outcome)
@@ -60,11 +61,14 @@ class Runtime:
         config = WorkerConfig(
             control_fd=segments.control_fd, arena_fd=segments.arena_fd, control_bytes=segments.control.size,
             arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
-            sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work,
+            sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work, grow_at=grow_at,
+            hungry_fd=hungry_fd,
         )  # fmt: skip
         self._fds.append(parent_pidfd)
         self.functions = payload.Functions(self.seat, 0)
-        self.supervisor = Supervisor(self.seat, launcher.make(method, context, config), seats, name)
+        self.supervisor = Supervisor(
+            self.seat, launcher.make(method, context, config), seats, name, hungry_fd
+        )
         self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)
         self.seat.gatherer = self.gatherer
         self.supervisor.on_broken = self.gatherer.cancel_queued

@@ -90,13 +90,14 @@ class Worker:
 class Supervisor:
     """Keeps a pool's seats filled. All methods may be called from any thread."""
 
-    def __init__(self, seat: Seat, launcher: Launcher, seats: int, name: str) -> None:
+    def __init__(self, seat: Seat, launcher: Launcher, seats: int, name: str, eventfd: int) -> None:
         self.seat = seat
         self.launcher = launcher
         self.name = name
         self.broken: BaseException | None = None
         self.on_broken: Callable[[BaseException], None] = lambda error: None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_hungry: Callable[[], None] = lambda: None  # a worker asks for another
         self.on_undelivered: Callable[[Worker, list[str]], None] = lambda worker, types: None
         self._workers: dict[int, Worker] = {}
         self._lost: dict[int, Worker] = {}
@@ -111,7 +112,7 @@ class Supervisor:
         self._stop = _core.STOP_NO
         self._early_deaths = 0
         self._changed = threading.RLock()
-        self._eventfd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._eventfd = eventfd
         self._open = threading.Lock()  # guards the eventfd against its own end
         self._thread: threading.Thread | None = None
         self._retry_at: float | None = None
@@ -317,6 +318,7 @@ class Supervisor:
             for fd, _ in poll.poll(timeout):
                 if fd == self._eventfd:
                     os.eventfd_read(self._eventfd)
+                    self.on_hungry()
                     while self._calls:
                         self._calls.pop()()
                 else:
@@ -339,7 +341,7 @@ class Supervisor:
         self.launcher.close()
 
     def call_later(self, call: Callable[[], object]) -> None:
-        """Have the supervisor's thread call ``call``; without one, nothing was ever launched: call it here."""
+        """Have the supervisor's thread call ``call``; before any launch there is none: call it here."""
         if self._thread is None:
             call()
         else:

@@ -30,8 +30,10 @@ class WorkerConfig:
     """What every worker of a pool is told.
 
     Attributes:
-        control_fd, arena_fd, parent_pidfd, eventfds: Descriptors, as they are numbered
+        control_fd, arena_fd, parent_pidfd, hungry_fd, eventfds: Descriptors, as they are numbered
             in the worker.
+        grow_at: More unfinished tasks of its own than this, and a worker asks, on
+            ``hungry_fd``, for another worker.
         work: Pickled ``(EntrypointSpec, initializer, initargs)``: needs ``sys_path`` first.
     """
 
@@ -47,6 +49,8 @@ class WorkerConfig:
         sys_path: tuple[str, ...],
         spin: float,
         concurrency: int,
+        hungry_fd: int,
+        grow_at: float,
         work: bytes,
     ) -> None:
         self.control_fd = control_fd
@@ -58,17 +62,20 @@ class WorkerConfig:
         self.sys_path = sys_path
         self.spin = spin
         self.concurrency = concurrency
+        self.hungry_fd = hungry_fd
+        self.grow_at = grow_at
         self.work = work
 
     @property
     def fds(self) -> list[int]:
         """All descriptors a worker needs."""
-        return [self.control_fd, self.arena_fd, self.parent_pidfd, *self.eventfds]
+        return [self.control_fd, self.arena_fd, self.parent_pidfd, self.hungry_fd, *self.eventfds]
 
     def with_fds(self, fds: list[int]) -> WorkerConfig:
         """The same with other descriptors, in the order of ``fds``."""
-        told = vars(self) | {"control_fd": fds[0], "arena_fd": fds[1], "parent_pidfd": fds[2]}
-        return WorkerConfig(**told | {"eventfds": tuple(fds[3:])})
+        control, arena, parent, hungry, *eventfds = fds
+        told = vars(self) | {"control_fd": control, "arena_fd": arena, "parent_pidfd": parent}
+        return WorkerConfig(**told | {"hungry_fd": hungry, "eventfds": tuple(eventfds)})
 
 
 def main() -> None:

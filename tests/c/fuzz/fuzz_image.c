@@ -50,8 +50,13 @@ static uint64_t below(struct source *s, uint64_t n) { return draw(s) % n; }
 
 // ---- saying what failed
 
-static uint64_t seed_now;
 static const char *doing = "";
+
+#ifdef FUZZ_LIBFUZZER
+static void watch(unsigned seconds) { (void)seconds; } // libFuzzer has a clock of its own
+#else
+static void watch(unsigned seconds) { alarm(seconds); }
+static uint64_t seed_now;
 
 static void say_seed(void) {
     char text[160];
@@ -67,6 +72,7 @@ static void on_signal(int number) {
     signal(number, SIG_DFL);
     raise(number == SIGALRM ? SIGABRT : number);
 }
+#endif
 #define LAW(cond, ...)                                                                                                 \
     do {                                                                                                               \
         if (!(cond)) {                                                                                                 \
@@ -386,7 +392,7 @@ static void one_image(struct source *s) {
     doing = "a valid life";
     live(&m, s, (unsigned)below(s, 200), true);
     bool spared = scribble(&m, s, 1 + (unsigned)below(s, below(s, 4) ? 12 : 120));
-    alarm(20);
+    watch(20);
     if (spared && below(s, 4) != 0) {
         doing = "sitting down";
         LAW(sit(&m, SURVIVOR), "a segment with its head intact is refused");
@@ -421,7 +427,7 @@ static void one_image(struct source *s) {
     uint32_t counts[WP_PHASE_DONE + 1];
     wp_usage_read(&m.view[PARENT].arena.spans, &m.view[PARENT].arena.leases, &usage, NULL);
     wp_count_phases(&m.view[PARENT], counts);
-    alarm(0);
+    watch(0);
     image_free(&m);
 }
 

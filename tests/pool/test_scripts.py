@@ -1,0 +1,499 @@
+"""Scripts of their own: no guard, things of ``__main__``, and nothing left however they end.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import is_alive, shared_memory_names, wait_until
+from pool_support import script_environment
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+MARK = "WORKPOOL_TEST_SCRIPT"
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_the_script_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail if a process of the script's, however far down, or a name in /dev/shm stays."""
+    mark, names = uuid.uuid4().hex, shared_memory_names()
+    with monkeypatch.context() as patch:
+        patch.setenv(MARK, mark)
+        yield
+    wait_until(lambda: not marked(mark), timeout=10.0)
+    wait_until(lambda: not shared_memory_names() - names, timeout=5.0)
+
+
+def marked(mark: str) -> list[str]:
+    """The living processes whose environment has the mark, as their command lines."""
+    found = []
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            if f"{MARK}={mark}".encode() in Path(entry.path, "environ").read_bytes():
+                if is_alive(int(entry.name)):
+                    found.append(f"{entry.name}: {Path(entry.path, 'cmdline').read_text()}")
+        except OSError:
+            pass  # gone since, or not ours
+    return found
+
+
+class Running:
+    """A script that runs, and says on standard output how far it is."""
+
+    def __init__(self, folder: Path, text: str, *, group: bool = False) -> None:
+        path = folder / "running.py"
+        path.write_text(text)
+        self._process = subprocess.Popen(
+            [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=folder, env=script_environment(), start_new_session=group,
+        )  # fmt: skip
+        self.pid = self._process.pid
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self._process.communicate(timeout=20)
+        return self._process.returncode, out, err
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    scripts: list[Running] = []
+
+    def run(text: str, **options: Any) -> Running:
+        scripts.append(Running(tmp_path, text, **options))
+        return scripts[-1]
+
+    yield run
+    for script in scripts:
+        script.close()
+
+
+def check(done: subprocess.CompletedProcess[str], *lines: str) -> None:
+    assert (done.returncode, done.stderr, done.stdout.splitlines()) == (0, "", list(lines))
+
+
+# ---- __main__ ----------------------------------------------------------------------------
+
+
+MAIN = """
+import dataclasses, enum
+from workpool import WorkerPool, current_client
+
+print("top")  # once: no worker runs this
+base = 40
+
+def shifted(x):
+    return helper(x) + base
+
+def helper(x):
+    return x
+
+def factorial(n):
+    return 1 if n <= 1 else n * factorial(n - 1)
+
+class Colour(enum.Enum):
+    RED = 1
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    colour: Colour = Colour.RED
+
+    def moved(self, by=1):
+        return Point(self.x + by, self.colour)
+
+class OwnError(Exception):
+    pass
+
+def fail(text):
+    raise OwnError(text)
+
+def make(n):
+    return lambda x: x + n
+
+async def later(x):
+    return helper(x)
+
+def nest(x):
+    return current_client().submit(shifted, x).result()
+
+with WorkerPool(max_workers=2) as pool:
+    print(pool.submit(shifted, 2).result(), pool.submit(factorial, 10).result())
+    print(pool.submit(lambda x: x * base, 2).result(), pool.submit(make(3), 4).result())
+    print(list(pool.map(shifted, range(5))), list(pool.map(lambda x: x * base, range(3))))
+    point = pool.submit(Point, 5).result()
+    print(type(point) is Point, point == Point(5), point.colour is Colour.RED)
+    print(pool.submit(Point.moved, point, by=2).result() == Point(7), pool.submit(point.moved).result().x)
+    print(pool.submit(isinstance, point, Point).result())
+    print(pool.submit(later, 6).result(), pool.submit(nest, 1).result())
+    print(pool.submit(make, 5).result()(6))
+    try:
+        pool.submit(fail, "mine").result()
+    except OwnError as error:
+        print(repr(error))
+"""
+
+MAIN_OUT = [
+    "top", "42 3628800", "80 7", "[40, 41, 42, 43, 44] [0, 40, 80]", "True True True", "True 6", "True",
+    "6 41", "11", "OwnError('mine')",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stdin", [False, True], ids=["file", "stdin"])
+def test_script_without_a_guard_uses_everything_of_its_main(script: Script, stdin: bool) -> None:
+    check(script(MAIN, stdin=stdin), *MAIN_OUT)
+
+
+def test_entrypoint_of_main_has_its_hooks_and_its_client(script: Script) -> None:
+    done = script("""
+from workpool import WorkerPool
+
+factor = 3
+
+def entry(arg, client):
+    return client.state.start + factor * arg
+
+def start(client):
+    client.state.start = 100
+
+entry.on_worker_start = start
+
+pool = WorkerPool(entry, max_workers=1)
+print(pool.add_task(2).result())
+pool.shutdown()
+""")
+    check(done, "106")
+
+
+def test_text_given_to_the_interpreter_is_a_script_too(tmp_path: Path) -> None:
+    text = "from workpool import WorkerPool\nf = lambda x: x + 1\nprint(WorkerPool().submit(f, 1).result())"
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=30, cwd=tmp_path,
+        env=script_environment(),
+    )  # fmt: skip
+    check(done, "2")
+
+
+def test_module_beside_the_script_is_found_in_the_workers_after_chdir(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "beside_it.py").write_text("def double(x): return 2 * x\n")
+    (tmp_path / "deep").mkdir()
+    text = (
+        "import os, beside_it\nfrom workpool import WorkerPool\npool = WorkerPool(max_workers=1)\n"
+        "os.chdir('deep')\nprint(pool.submit(beside_it.double, 4).result())\n"
+    )
+    check(script(text), "8")
+    check(script(text, stdin=True), "8")
+
+
+# ---- ends --------------------------------------------------------------------------------
+
+
+BUSY = """
+import os, sys, time, threading
+from workpool import WorkerPool
+
+def run(number):
+    time.sleep(0.005)
+    with open("trace", "a") as file:
+        file.write(f"{number}\\n")
+
+def stay():
+    open("stays", "w").close()
+    end = time.monotonic() + 60
+    while not os.path.exists("go") and time.monotonic() < end:
+        time.sleep(0.001)
+
+def until_it_stays():
+    while not os.path.exists("stays"):
+        time.sleep(0.001)
+"""
+
+
+def trace_of(folder: Path) -> list[int]:
+    trace = folder / "trace"
+    return sorted(map(int, trace.read_text().split())) if trace.exists() else []
+
+
+def test_exit_without_shutdown_finishes_what_was_accepted(script: Script, tmp_path: Path) -> None:
+    check(script(BUSY + "pool = WorkerPool(max_workers=2)\nfor i in range(50): pool.submit(run, i)\n"))
+    assert trace_of(tmp_path) == list(range(50))
+
+
+def test_sys_exit_with_work_queued_finishes_it_and_keeps_the_status(script: Script, tmp_path: Path) -> None:
+    done = script(
+        BUSY + "pool = WorkerPool(max_workers=2)\nfor i in range(50): pool.submit(run, i)\nsys.exit(5)\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+    assert trace_of(tmp_path) == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"), [("sys.exit(5)", 5, ""), ("raise KeyError('mine')", 1, "KeyError: 'mine'")]
+)
+def test_leaving_with_by_an_exception_cancels_what_is_queued(
+    script: Script, tmp_path: Path, how: str, status: int, said: str
+) -> None:
+    done = script(f"""{BUSY}
+with WorkerPool(max_workers=1) as pool:
+    running = pool.submit(stay)
+    queued = [pool.submit(run, i) for i in range(1000)]
+    until_it_stays()
+    # It ends once the queued ones are cancelled.
+    queued[-1].add_done_callback(lambda task: open("go", "w").close())
+    {how}
+""")
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.strip().splitlines()[-1:] == ([said] if said else [])
+    assert trace_of(tmp_path) == []
+
+
+def test_exception_outside_with_finishes_what_was_accepted(script: Script, tmp_path: Path) -> None:
+    done = script(
+        BUSY
+        + "pool = WorkerPool(max_workers=2)\nfor i in range(50): pool.submit(run, i)\nraise KeyError(1)\n"
+    )
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("KeyError: 1")
+    assert trace_of(tmp_path) == list(range(50))
+
+
+def test_map_whose_results_nobody_took_is_finished_at_exit(script: Script, tmp_path: Path) -> None:
+    check(script(BUSY + "pool = WorkerPool(max_workers=2)\npool.map(run, range(60))\n"))
+    assert trace_of(tmp_path) == list(range(60))
+
+
+def test_pools_unused_disposed_and_forgotten_leave_nothing(script: Script) -> None:
+    done = script("""
+from workpool import WorkerPool
+unused = WorkerPool(max_workers=2)
+ready = WorkerPool(max_workers=2, tasks_per_worker=0)
+disposed = WorkerPool(max_workers=1)
+disposed.wait_ready()
+disposed.dispose()
+background = WorkerPool(max_workers=1)
+task = background.submit(abs, -1)
+background.shutdown(wait=False)
+print(task.result())
+""")
+    check(done, "1")
+
+
+def test_pool_made_in_a_thread_that_ended_is_finished_at_exit(script: Script, tmp_path: Path) -> None:
+    done = script(f"""{BUSY}
+def work():
+    pool = WorkerPool(max_workers=1)
+    for i in range(20): pool.submit(run, i)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+""")
+    check(done)
+    assert trace_of(tmp_path) == list(range(20))
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_pool_used_by_a_thread_after_the_main_one_ended_refuses_and_loses_nothing(
+    script: Script, when: str
+) -> None:
+    done = script(f"""{BUSY}
+def make():
+    return WorkerPool(max_workers=1)
+
+pool = make() if {when!r} == "before" else None
+
+def work():
+    while threading.main_thread().is_alive():  # it is dead once what is done at exit is done
+        time.sleep(0.001)
+    try:
+        (pool or make()).submit(run, 1)
+    except RuntimeError as error:
+        print("refused", flush=True)
+    else:
+        print("accepted", flush=True)
+
+threading.Thread(target=work).start()
+""")
+    check(done, "refused")
+
+
+def test_dropped_pool_finishes_its_tasks_and_its_workers_go(script: Script) -> None:
+    done = script("""
+import gc, os, time
+from workpool import WorkerPool
+
+def pid(): return os.getpid()
+
+pool = WorkerPool(max_workers=1)
+pool.wait_ready()
+tasks = [pool.submit(pid) for _ in range(5)]
+del pool
+gc.collect()
+pids = {task.result() for task in tasks}
+end = time.monotonic() + 20
+while any(os.path.exists(f"/proc/{pid}") for pid in pids) and time.monotonic() < end:
+    time.sleep(0.001)
+print(len(pids), [pid for pid in pids if os.path.exists(f"/proc/{pid}")])
+""")
+    check(done, "1 []")
+
+
+# ---- the parent is killed ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["exec", "fork", "spawn", "forkserver"])
+def test_workers_go_when_their_parent_is_killed(running: Callable[..., Running], method: str) -> None:
+    guard = "if __name__ == '__main__':" if method in ("spawn", "forkserver") else "if True:"
+    parent = running(f"""{BUSY}
+{guard}
+    pool = WorkerPool(max_workers=2, tasks_per_worker=0, start_method={method!r})
+    pool.wait_ready()
+    running = pool.submit(stay)  # one is busy, one idle
+    queued = [pool.submit(run, i) for i in range(10)]
+    until_it_stays()
+    print(*[worker.pid for worker in pool.workers], flush=True)
+    time.sleep(60)
+""")
+    pids = [int(pid) for pid in parent.line().split()]
+    assert len(pids) == 2
+    assert all(map(is_alive, pids))
+    os.kill(parent.pid, signal.SIGKILL)
+    assert parent.end()[0] == -signal.SIGKILL
+    wait_until(lambda: not any(map(is_alive, pids)))
+
+
+# ---- fork --------------------------------------------------------------------------------
+
+
+FORKED = """
+import os, sys, warnings
+from workpool import ForkedPool, WorkerPool, WorkpoolError
+warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads
+
+def entry(arg): return arg + 1
+
+pool = WorkerPool(entry, max_workers=1)
+print(pool.add_task(1).result(), flush=True)
+open_task = pool.add_task(5)
+child = os.fork()
+"""
+
+
+def test_pool_in_a_forked_child_is_refused_and_the_parents_is_unharmed(script: Script) -> None:
+    done = script(f"""{FORKED}
+if child == 0:
+    calls = dict(
+        submit=lambda: pool.submit(abs, 1), add_task=lambda: pool.add_task(1), map=lambda: pool.map(abs, [1]),
+        when_idle=pool.when_idle, wait_ready=pool.wait_ready, statistics=pool.statistics,
+        options=lambda: pool.options(key=1).add_task(1), starmap=lambda: pool.starmap(pow, [(1, 2)]),
+    )
+    for name, call in calls.items():
+        try:
+            call()
+        except ForkedPool as error:
+            assert isinstance(error, RuntimeError) and isinstance(error, WorkpoolError)
+        else:
+            print("accepted:", name, flush=True)
+    pool.shutdown()  # nothing of its own
+    sys.exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(open_task.result(), [pool.add_task(i).result() for i in range(3)])
+pool.shutdown()
+""")
+    check(done, "2", "7", "6 [1, 2, 3]")
+
+
+def test_forked_child_that_only_ends_does_not_hold_up_or_end_the_pool(script: Script) -> None:
+    done = script(f"""{FORKED}
+if child != 0:
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    print(open_task.result(), pool.add_task(8).result())
+""")
+    check(done, "2", "0", "6 9")
+
+
+def test_forked_child_can_make_a_pool_of_its_own(script: Script) -> None:
+    done = script(f"""{FORKED}
+if child == 0:
+    with WorkerPool(entry, max_workers=1) as own:
+        print(own.add_task(10).result(), flush=True)
+    sys.exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.add_task(8).result())
+""")
+    check(done, "2", "11", "0 9")
+
+
+def test_task_that_forks_and_whose_child_exits_harms_nobody(script: Script) -> None:
+    done = script("""
+import os, sys
+from workpool import WorkerPool
+
+def forks():
+    child = os.fork()
+    if child == 0:
+        os._exit(3)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+with WorkerPool(max_workers=1) as pool:
+    print(pool.submit(forks).result(), pool.submit(abs, -2).result())
+""")
+    check(done, "3 2")
+
+
+# ---- Ctrl-C --------------------------------------------------------------------------------
+
+
+def test_interrupt_during_result_raises_keyboard_interrupt_and_the_task_goes_on(
+    running: Callable[..., Running],
+) -> None:
+    parent = running(f"""{BUSY}
+with WorkerPool(max_workers=2) as pool:
+    task = pool.submit(stay)
+    until_it_stays()
+    print("waits", flush=True)
+    try:
+        task.result()
+    except KeyboardInterrupt:
+        print("interrupted", task.done(), flush=True)
+    open("go", "w").close()
+    print(task.result(), pool.submit(abs, -1).result())
+""", group=True)  # fmt: skip
+    assert parent.line() == "waits"
+    os.killpg(parent.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    assert parent.end() == (0, "interrupted False\nNone 1\n", "")
+
+
+def test_interrupt_ends_the_script_cleanly(running: Callable[..., Running], tmp_path: Path) -> None:
+    parent = running(f"""{BUSY}
+with WorkerPool(max_workers=1) as pool:
+    task = pool.submit(stay)
+    queued = [pool.submit(run, i) for i in range(100)]
+    queued[-1].add_done_callback(lambda task: open("go", "w").close())
+    until_it_stays()
+    print("waits", flush=True)
+    task.result()
+""", group=True)  # fmt: skip
+    assert parent.line() == "waits"
+    os.killpg(parent.pid, signal.SIGINT)
+    status, out, err = parent.end()
+    assert (status, out) == (-signal.SIGINT, "")
+    assert err.strip().endswith("KeyboardInterrupt")
+    assert err.count("Traceback") == 1
+    assert trace_of(tmp_path) == []
