@@ -66,7 +66,8 @@ OUTCOME_DIED = 4
 MAX_SEATS = _c.WP_MAX_SEATS
 NO_HANDLE = <uint64_t>_c.WP_NO_HANDLE
 STATISTICS = (
-    "submitted", "released", "run", "run_ns", "steals", "steals_lost", "hints_stale", "parks", "wakes", "spins_used",
+    "submitted", "released", "run", "run_ns", "steals", "steals_lost", "hints_stale", "parks", "wakes",
+    "spins_used",
 )
 assert len(STATISTICS) == _c.WP_STAT_COUNT
 
@@ -293,6 +294,7 @@ cdef class Seat:
     cdef Py_ssize_t taken
     cdef dict partial  # by (seat, stream): the parts of a body so far
     cdef uint64_t streams
+    cdef bint unwanted  # waiting for room was in vain: not again
     cdef uint64_t tenants[_c.WP_MAX_SEATS]  # in the parent: who can be posted to, incarnation + 1
     cdef str known_type  # of the last message, which the next is likely to have too
 
@@ -848,10 +850,12 @@ cdef class Seat:
         if self.index != _c.WP_PARENT_SEAT:
             if self.waiting() > 0:
                 _c.wp_unpark(&self.view, self.index)  # a main thread that sleeps meanwhile
-            # With no listener in the parent, and nobody who gathers, it stays full.
-            if nap_ns[0] >= _c.WP_MESSAGE_NAP_LAST_NS and not _c.wp_message_is_wanted(&self.view):
-                return False
         _c.wp_message_press(&self.view, seat)
+        if self.index != _c.WP_PARENT_SEAT and not _c.wp_message_is_wanted(&self.view):
+            # With no listener in the parent, and nobody who gathers, it stays full.
+            self.unwanted = self.unwanted or nap_ns[0] >= _c.WP_MESSAGE_NAP_LAST_NS
+            if self.unwanted:
+                return False
         with nogil:
             _c.wp_message_nap(nap_ns)
         PyErr_CheckSignals()
@@ -1141,7 +1145,9 @@ def sizes(int seats, int parent_slots, int worker_slots, uint64_t arena_bytes):
     return _c.wp_view_bytes(&s), _c.wp_arena_memory_bytes(arena_bytes)
 
 
-def lay_out(control, int seats, int parent_slots, int worker_slots, uint64_t arena_bytes, int cpus, bint polls):
+def lay_out(
+    control, int seats, int parent_slots, int worker_slots, uint64_t arena_bytes, int cpus, bint polls
+):
     """Lay out a fresh, zeroed control segment."""
     cdef _c.wp_shape s = _c.wp_shape(seats, parent_slots, worker_slots, arena_bytes)
     cdef unsigned char[::1] view = control
