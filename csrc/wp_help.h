@@ -72,7 +72,8 @@ static inline bool wp_help_related(struct wp_view *view, wp_handle ancestor, uin
 static inline void wp_help_trim(struct wp_view *view, int64_t mark) {
     const struct wp_deque *deque = &wp_view_self(view)->deque;
     wp_handle handle;
-    for (int64_t bottom; (bottom = wp_help_mark(view)) > mark;) {
+    int64_t looks = deque->capacity; // as in wp_help_own
+    for (int64_t bottom; (bottom = wp_help_mark(view)) > mark && looks > 0; looks--) {
         handle = wp_load_relaxed(wp_deque_entry(deque, bottom - 1)); // relaxed: written by this process
         uint32_t index = wp_handle_index(handle);
         // relaxed: READY can only have ended since; then the hint goes next time.
@@ -85,9 +86,13 @@ static inline void wp_help_trim(struct wp_view *view, int64_t mark) {
 
 // The newest of the own deque above the mark.
 static inline bool wp_help_own(struct wp_view *view, int64_t mark, uint32_t *index) {
+    const struct wp_deque *deque = &wp_view_self(view)->deque;
     wp_handle handle;
-    while (wp_help_mark(view) > mark && wp_deque_pop(&wp_view_self(view)->deque, &handle))
+    // At most what there is room for: the ends may be scribbled on.
+    for (int64_t looks = 0; looks < deque->capacity && wp_help_mark(view) > mark; looks++) {
+        if (!wp_deque_pop(deque, &handle)) return false;
         if (wp_search_claim(view, handle, index)) return true;
+    }
     return false;
 }
 

@@ -68,9 +68,13 @@ static inline enum wp_find wp_search_set(struct wp_view *view, const struct wp_t
 
 // The newest of the own deque.
 static inline enum wp_find wp_search_own(struct wp_view *view, uint32_t *index) {
+    const struct wp_deque *deque = &wp_view_self(view)->deque;
     wp_handle handle;
-    while (wp_deque_pop(&wp_view_self(view)->deque, &handle))
+    // Never more than it has room for: a scribbled end may be an age away.
+    for (int64_t left = deque->capacity; wp_deque_pop(deque, &handle); left--) {
         if (wp_search_claim(view, handle, index)) return WP_FIND_OK;
+        if (left == 0) return WP_FIND_BUSY;
+    }
     return WP_FIND_NOTHING;
 }
 

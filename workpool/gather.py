@@ -426,7 +426,7 @@ class Gatherer:
     def listen(self, on: bool) -> None:
         """Have messages read as they come, or no longer."""
         self.listening = on
-        if not on:
+        if not on or self._closed:
             return
         loop = running_loop()
         if loop is None:

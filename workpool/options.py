@@ -24,7 +24,7 @@ _STRENGTHS = {"light": LIGHT, "strong": STRONG, "force": FORCE}
 ANYONE, MAIN = 0, -1
 
 PRIORITIES = range(-8, 8)
-_MOST_RETRIES = 254
+_MOST_RETRIES = 252  # the count of attempts has a byte, and WP_DECODE_DEATHS more are allowed
 
 
 class TaskOptions(TypedDict, total=False):

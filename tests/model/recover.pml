@@ -18,14 +18,12 @@
    must fail: -DRERUN
    must fail: -DPUSHEARLY
    must fail: -DENTERLATE
-   long pass: -DBOTFIRST
    long pass: -DPLAINTOP
    long pass: -DCLEARFIRST
    long pass: -DLIVE
    long pass: -DNO=3
 
    RETRY       a task may be entered twice: RUNNING goes back to READY once
-   BOTFIRST    the jump raises bottom before top: thieves may read stale entries
    CLEARFIRST  the taker of an orphan clears the bit before it claims: recovery puts it back
    KEEPIDX     recovery sets bottom to max(bottom, top), and does not jump
    NODISCARD   recovery leaves the deque as it is
@@ -172,9 +170,6 @@ active proctype Recoverer() {
      do
      :: t = top;
         n = b; if :: t > n -> n = t :: else fi; n = n + CAP;
-#ifdef BOTFIRST
-        bot = n;
-#endif
 #ifdef PLAINTOP
         top = n; ok = 1;
 #else

@@ -309,21 +309,21 @@ thread.join()
     assert trace_of(tmp_path) == list(range(20))
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-def test_pool_used_by_a_thread_after_the_main_one_ended_refuses_and_loses_nothing(
-    script: Script, when: str
-) -> None:
+@pytest.mark.parametrize("when", ["made", "used", "after"])
+def test_pool_that_a_thread_uses_after_the_main_one_ended_refuses_work(script: Script, when: str) -> None:
     done = script(f"""{BUSY}
 def make():
     return WorkerPool(max_workers=1)
 
-pool = make() if {when!r} == "before" else None
+pool = None if {when!r} == "after" else make()
+if {when!r} == "used":
+    pool.submit(abs, 1).result()
 
 def work():
     while threading.main_thread().is_alive():  # it is dead once what is done at exit is done
         time.sleep(0.001)
     try:
-        (pool or make()).submit(run, 1)
+        (pool or make()).submit(abs, 1)
     except RuntimeError as error:
         print("refused", flush=True)
     else:

@@ -17,6 +17,9 @@ static bool is_hinted(struct world *w, uint32_t index) {
     struct wp_view *v = &w->view[PARENT];
     uint32_t target = wp_load_relaxed(&v->slots[index].target);
     enum wp_strength strength = wp_target_strength(target);
+    int level = wp_target_priority(target) - WP_PRIORITY_MIN;
+    if (strength <= WP_STRENGTH_LIGHT && wp_target_priority(target) != 0)
+        return set_has(&v->level[level], index) && wp_load_relaxed(&v->idle->levels) >> level & 1;
     if (strength == WP_STRENGTH_NONE) return set_has(&v->orphans, index);
     return set_has(&v->places[wp_target_seat(target)].mailbox[wp_mailbox_of(strength)], index);
 }
@@ -161,8 +164,27 @@ static void audit_end(struct world *w) {
               (unsigned long long)seats[s].held_bytes, (unsigned long long)seats[s].leases);
 }
 
+// Read a lane to its end, as the parent does for the dead: every message is whole, and
+// they come in the order in which they were sent.
+static void read_out(struct world *w, struct wp_lane *lane) {
+    struct wp_view *v = &w->view[PARENT];
+    struct wp_message m;
+    uint64_t last = 0;
+    while (wp_message_look(v, lane, &m) != WP_MESSAGE_NONE) {
+        struct note note;
+        AUDIT(m.kind == WP_MESSAGE_BODY || m.kind == WP_MESSAGE_BLOCK, "a message of kind %d", m.kind);
+        AUDIT(m.size == sizeof note, "a message of %llu bytes", (unsigned long long)m.size);
+        memcpy(&note, m.bytes, sizeof note);
+        AUDIT(note.check == note_of(note.id).check && note.id > last, "a message is not whole");
+        last = note.id;
+        wp_message_done(v, lane, &m);
+    }
+}
+
 // A process of `seat` is gone: recover it, and look at what is promised.
 static void world_recover(struct world *w, uint32_t seat, int32_t status) {
+    read_out(w, wp_message_inherit(&w->view[PARENT], seat));
+    read_out(w, &w->view[PARENT].places[seat].to_parent);
     wp_recover(&w->view[PARENT], seat, 1000 + (int32_t)seat, status);
     audit_recovered(w, seat);
 }

@@ -178,6 +178,25 @@ static void prepare_foreign_block(struct world *w, uint32_t seat) {
     w->block[0] = w->view[seat].slots[w->index].result.block;
 }
 
+// Two messages to the victim: one in the lane, one in a block.
+static void post_block(struct wp_view *v, uint32_t seat, uint64_t id) {
+    uint64_t offset = 0;
+    struct note note = note_of(id);
+    if (wp_arena_alloc(&v->arena, 3000, &offset) != WP_ALLOC_OK) return;
+    memcpy(wp_arena_at(&v->arena, offset, sizeof note), &note, sizeof note);
+    wp_message_send_block(v, seat, offset, sizeof note);
+}
+static void prepare_messages(struct world *w, uint32_t seat) {
+    struct note note = note_of(800);
+    memcpy(wp_message_begin(&w->view[PARENT], seat, sizeof note), &note, sizeof note);
+    wp_message_send(&w->view[PARENT], seat);
+    post_block(&w->view[PARENT], seat, 801);
+}
+static void prepare_listener(struct world *w, uint32_t seat) {
+    (void)seat;
+    park(w, PARENT);
+}
+
 // ---- operations
 
 OP(op_submit) {
@@ -216,6 +235,16 @@ OP(op_enter) { wp_enter(v, w->index); }
 OP(op_finish) { wp_finish(v, w->index, WP_OUTCOME_OK); }
 OP(op_leave) { wp_leave(v, w->index, WP_OUTCOME_OK); }
 OP(op_run) { task_run(v, w->ledger, w->index); }
+// What cannot be decoded is settled without running. Its error takes the argument's place,
+// so RUNNING comes first: CLAIMED would be run again, with half of each.
+OP(op_refuse) {
+    struct note note;
+    memcpy(&note, v->slots[w->index].bytes, sizeof note);
+    wp_slot_enter(&v->slots[w->index]);
+    w->ledger->entered[note.id] = w->ledger->left[note.id] = 1;
+    task_write(v, w->index, note.id, false);
+    wp_leave(v, w->index, WP_OUTCOME_OK);
+}
 OP(op_harvest) {
     (void)w;
     uint32_t first = 0;
@@ -260,6 +289,26 @@ OP(op_lease) {
     wp_arena_unlease(&v->arena, w->lease);
 }
 
+OP(op_submit_urgent) {
+    wp_handle handle = task_fill(v, FIRST_OF_VICTIM, wp_target(WP_NO_SEAT, WP_STRENGTH_NONE, 3), false, 1);
+    wp_home_submit(v, handle);
+}
+OP(op_help) { wp_help_now(v, w->handle, WP_NO_HANDLE, 0, &w->hand_index); }
+OP(op_help_wait) { wp_help_wait(v, WP_NO_HANDLE, WP_NO_HANDLE, wp_help_mark(v), &w->hand_index, 0); }
+OP(op_post) {
+    struct note note = note_of(810);
+    uint8_t *bytes = wp_message_begin(v, v->self, sizeof note);
+    if (bytes == NULL) return;
+    memcpy(bytes, &note, sizeof note);
+    wp_message_send(v, v->self);
+}
+OP(op_post_block) { post_block(v, v->self, 811); }
+OP(op_read) {
+    struct wp_lane *lane = wp_message_in(v, v->self);
+    struct wp_message m;
+    while (wp_message_look(v, lane, &m) != WP_MESSAGE_NONE) wp_message_done(v, lane, &m);
+}
+
 static const struct op ops[] = {
     {"submit", prepare_nothing, op_submit, 1},
     {"submit, a seat sleeps", prepare_sleeper, op_submit, 1},
@@ -268,6 +317,7 @@ static const struct op ops[] = {
     {"submit, force", prepare_sleeper, op_submit_force, 1},
     {"submit, to itself", prepare_nothing, op_submit_to_the_dead, 1},
     {"submit, deque full", prepare_full_deque, op_submit, 1},
+    {"submit, urgent", prepare_sleeper, op_submit_urgent, 1},
     {"push", prepare_hintless, op_push, 1},
     {"pop", prepare_own_three, op_pop, 1},
     {"pop the last", prepare_own_one, op_pop, 1},
@@ -286,6 +336,7 @@ static const struct op ops[] = {
     {"run", prepare_claimed, op_run, 1},
     {"run, with retries", prepare_claimed_retry, op_run, 1},
     {"run, a large one", prepare_claimed_large, op_run, 1},
+    {"refuse", prepare_claimed, op_refuse, 1},
     {"finish", prepare_running, op_finish, 1},
     {"finish, the home sleeps", prepare_running_watched, op_finish, 1},
     {"finish, its own", prepare_running_own, op_finish, 1},
@@ -298,6 +349,8 @@ static const struct op ops[] = {
     {"park, there is work", prepare_searching_and_work, op_park, 0},
     {"end of search", prepare_searching_and_work, op_search_end, 0},
     {"wait for a task", prepare_wait, op_wait, 0},
+    {"help, the awaited task", prepare_wait, op_help, 1},
+    {"help, nothing to do", prepare_nothing, op_help_wait, 0},
     {"unpark", prepare_sleeper, op_unpark, 0},
     {"search, nothing", prepare_nothing, op_round, 0},
     {"search, victims", prepare_victims, op_round, 1},
@@ -307,6 +360,9 @@ static const struct op ops[] = {
     {"alloc a run", prepare_blocks, op_alloc_run, 0},
     {"free", prepare_own_block, op_free, 0},
     {"free a run", prepare_own_block, op_free_run, 0},
+    {"post a message", prepare_listener, op_post, 0},
+    {"post a block", prepare_listener, op_post_block, 0},
+    {"read messages", prepare_messages, op_read, 0},
     {"lease", prepare_foreign_block, op_lease, 0},
 };
 

@@ -8,18 +8,20 @@
 // With --quick the victim dies only after those steps that changed shared memory: after
 // any other it leaves the same bytes as after the step before. Pairs are sampled.
 //
-// x86-64 Linux only. Usage: kill_steps [--quick] [PART OF A NAME]...
+// x86-64 Linux only. Usage: kill_steps [--quick] [--alone] [PART OF A NAME]...
+// --alone leaves the pairs out.
 //
 // SPDX-License-Identifier: BSD-3-Clause
 #include "kill_audit.h"
 #include "kill_ops.h"
+#include "kill_pairs.h"
 
 #include <sched.h>
 #include <time.h>
 
 static struct world world;
 static struct traced first, second;
-static unsigned failures;
+static unsigned failures, ran;
 
 struct body {
     const struct op *op;
@@ -136,13 +138,6 @@ static bool stop_at(const struct op *op, unsigned k, unsigned *held) {
     return more;
 }
 
-struct pair {
-    const char *name;
-    void (*prepare)(struct world *w, uint32_t seat);
-    void (*run)(struct world *w, struct wp_view *v);
-    void (*run_second)(struct world *w, struct wp_view *v);
-};
-
 enum order {
     SECOND_FIRST = 1,   // the second makes its j steps before the first makes its k
     BOTH_LIVE = 2,      // the first is stopped at k, not killed
@@ -193,60 +188,6 @@ static bool pair_at(const struct pair *p, unsigned k, unsigned j, unsigned order
     audit_end(&world);
     return more;
 }
-
-// ---- what a second process does meanwhile
-
-static void prepare_two_running(struct world *w, uint32_t seat) {
-    prepare_running(w, OTHER);
-    w->second_index = w->index;
-    prepare_running(w, seat);
-    park(w, PARENT);
-}
-static void prepare_own_deque_for_both(struct world *w, uint32_t seat) {
-    (void)seat;
-    prepare_own_one(w, VICTIM);
-}
-static void prepare_their_deque(struct world *w, uint32_t seat) {
-    (void)seat;
-    prepare_own_one(w, OTHER);
-}
-static void prepare_two_orphans(struct world *w, uint32_t seat) {
-    (void)seat;
-    prepare_orphan(w, 2);
-}
-// In the second leaf: the first is looked at whatever its summary says.
-static void prepare_orphan_and_hintless(struct world *w, uint32_t seat) {
-    pass_over(&w->view[PARENT], 66);
-    prepare_orphan(w, 1);
-    uint32_t index = w->index;
-    prepare_hintless(w, PARENT);
-    w->second_index = w->index; // the second adds it
-    w->index = index;
-    (void)seat;
-}
-// A hint of a slot that its home, the second, is about to offer.
-static void prepare_early_hint(struct world *w, uint32_t seat) {
-    (void)seat;
-    w->second_handle = task_fill(&w->view[OTHER], w->next_id++, target_none(), false, 1);
-    w->second_index = wp_handle_index(w->second_handle);
-    wp_taskset_add(&w->view[OTHER].orphans, w->second_index);
-}
-static void publish_with_hint(struct world *w, struct wp_view *v) {
-    wp_slot_publish(&v->slots[w->index], w->handle);
-    wp_place_hint(v, w->index, target_none());
-}
-static void steal_from_victim(struct world *w, struct wp_view *v) { wp_search_steal(v, VICTIM, 1, &w->hand_index); }
-static void steal_from_other(struct world *w, struct wp_view *v) { wp_search_steal(v, OTHER, 1, &w->hand_index); }
-
-static const struct pair pairs[] = {
-    {"steal | steal", prepare_parent_one, op_steal_and_claim, op_steal_and_claim},
-    {"pop | steal", prepare_own_deque_for_both, op_pop_and_claim, steal_from_victim},
-    {"steal | pop", prepare_their_deque, steal_from_other, op_pop_and_claim},
-    {"finish | finish", prepare_two_running, op_finish, op_finish},
-    {"take | take", prepare_two_orphans, op_take, op_take},
-    {"take, void hint | submit", prepare_early_hint, op_take, publish_with_hint},
-    {"take the last | add", prepare_orphan_and_hintless, op_take, op_set_add},
-};
 
 // ---- the table
 
@@ -325,6 +266,7 @@ static enum verdict try_pair(const struct pair *p, unsigned k, unsigned j, unsig
 
 static void run_op(const struct op *op, bool quick) {
     if (!prepared(op->prepare)) return;
+    ran++;
     unsigned kills = 0, bad = 0, held = 0, instructions = look_through(op);
     // A clock read in user space may take some instructions more the next time.
     unsigned last = quick ? instructions : MOST_STEPS;
@@ -352,6 +294,7 @@ static void run_op(const struct op *op, bool quick) {
 
 static void run_pair(const struct pair *p, bool quick) {
     if (!prepared(p->prepare)) return;
+    ran++;
     unsigned grid = 0, bad = 0, most_k = 0, most_j = 0, stride = quick ? 31 : 1;
     for (unsigned order = 0; order < ORDERS; order++) {
         enum verdict a = MORE;
@@ -382,8 +325,11 @@ static bool wanted(const char *name, int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    bool quick = false;
-    for (int a = 1; a < argc; a++) quick |= strcmp(argv[a], "--quick") == 0;
+    bool quick = false, alone = false;
+    for (int a = 1; a < argc; a++) {
+        quick |= strcmp(argv[a], "--quick") == 0;
+        alone |= strcmp(argv[a], "--alone") == 0;
+    }
     struct timespec begun, now;
     clock_gettime(CLOCK_MONOTONIC, &begun);
     // On one CPU a step is two switches and no interrupt.
@@ -396,12 +342,13 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
         if (wanted(ops[i].name, argc, argv)) run_op(&ops[i], quick);
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
-        if (wanted(pairs[i].name, argc, argv)) run_pair(&pairs[i], quick);
+        if (!alone && wanted(pairs[i].name, argc, argv)) run_pair(&pairs[i], quick);
     clock_gettime(CLOCK_MONOTONIC, &now);
+    if (ran == 0) printf("no operation has such a name\n");
     printf("%s in %ld s\n",
            failures ? "FAILED"
            : quick  ? "every change of shared memory: whole"
                     : "every instruction: whole",
            (long)(now.tv_sec - begun.tv_sec));
-    return failures != 0;
+    return failures != 0 || ran == 0;
 }

@@ -79,6 +79,7 @@ struct world {
     struct ledger photo_ledger;
     struct wp_view photo_view[SEATS];
     uint32_t photo_ring[SEATS][PARENT_SLOTS];
+    struct wp_place photo_places[SEATS][SEATS]; // with the positions in the lanes
     uint64_t photo_next_id;
 };
 
@@ -154,6 +155,7 @@ static void world_photograph(struct world *w) {
     w->photo_next_id = w->next_id;
     for (uint32_t s = 0; s < SEATS; s++) {
         w->photo_view[s] = w->view[s];
+        memcpy(w->photo_places[s], w->view[s].places, sizeof w->photo_places[s]);
         memcpy(w->photo_ring[s], w->view[s].free_ring, w->view[s].places[s].slots * sizeof(uint32_t));
     }
 }
@@ -169,6 +171,7 @@ static void world_restore(struct world *w) {
         w->view[s] = w->photo_view[s];
         w->view[s].places = places;
         w->view[s].free_ring = ring;
+        memcpy(places, w->photo_places[s], sizeof w->photo_places[s]);
         memcpy(ring, w->photo_ring[s], places[s].slots * sizeof(uint32_t));
     }
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SIGKILL after every instruction of every operation (x86-64 Linux only).
 #
-#   run.sh            each instruction, each pair of instructions: hours for the pairs
+#   run.sh --alone    each instruction: some minutes
+#   run.sh            and each pair of instructions: hours
 #   run.sh --quick    each instruction that changes shared memory, pairs sampled: a minute
 #   run.sh NAME...    operations and pairs whose names contain NAME
 #

@@ -6,7 +6,8 @@ temporary copy of the headers. It is *killed* when an explorer program, or a C t
 threads, fails with it. The run fails when a mutant survives that is not named equivalent,
 when one that is named equivalent is killed, or when the text it replaces is not there any more.
 
-    tests/c/model/mutations.py                 all of them
+    tests/c/model/mutations.py                 all that must be killed
+    tests/c/model/mutations.py --all           those named equivalent too: they take longest
     tests/c/model/mutations.py deque fence     those whose names contain one of the words
 
 SPDX-License-Identifier: BSD-3-Clause
@@ -107,7 +108,10 @@ DEQUE = [
         "(void)expected, wp_store_release(&d->ends->top, (uint64_t)(top + 1)), mine = true;",
     ),
     relaxed(
-        "deque pop takes the last with a relaxed CAS", "wp_deque.h", "mine = wp_cas_seq_cst(&d->ends->top"
+        "deque pop takes the last with a relaxed CAS",
+        "wp_deque.h",
+        "mine = wp_cas_seq_cst(&d->ends->top",
+        "the owner hands over nothing by it: entries go by bottom, and a thief's release is passed on by any RMW",
     ),
     Mutant(
         "deque pop does not raise bottom again",
@@ -803,9 +807,12 @@ def main() -> int:
     parser.add_argument("--csrc", type=Path, default=CSRC, help="headers to break")
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--seconds", type=float, default=120, help="CPU time of each scenario")
+    parser.add_argument("--all", action="store_true", help="the equivalent ones too, which take longest")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     chosen = [m for m in MUTANTS if not options.word or any(w in m.name for w in options.word)]
+    if not (options.all or options.word or options.list):
+        chosen = [m for m in chosen if not m.equivalent]
     if options.list:
         for m in chosen:
             print(f"{m.header:13} {m.name}" + (f"  (equivalent: {m.equivalent})" if m.equivalent else ""))
