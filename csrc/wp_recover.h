@@ -52,14 +52,15 @@ static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_
     uint64_t state = wp_load_acquire(&slot->state);
     enum wp_phase phase = wp_state_phase(state);
     bool owned = wp_state_owner(state) == seat;
-    uint32_t attempt = wp_state_attempt(state), limit = slot->attempt_limit, decoded = limit + WP_DECODE_DEATHS;
-    if (decoded > WP_ATTEMPT_MAX) decoded = WP_ATTEMPT_MAX; // where the count of attempts stops
     if (phase == WP_PHASE_RESERVED && wp_view_home(view, index) == seat) {
         slot->argument.block = slot->result.block = 0;
         wp_slot_free(slot);
         out->freed++;
     } else if ((phase == WP_PHASE_CLAIMED || phase == WP_PHASE_RUNNING) && owned) {
         bool entered = phase == WP_PHASE_RUNNING;
+        // Read here: a slot that is not the dead seat's may be written by its home.
+        uint32_t attempt = wp_state_attempt(state), limit = slot->attempt_limit, decoded = limit + WP_DECODE_DEATHS;
+        if (decoded > WP_ATTEMPT_MAX) decoded = WP_ATTEMPT_MAX; // where the count of attempts stops
         // relaxed: a flag of the home's.
         if (wp_load_relaxed(&slot->cancel) != 0) {
             wp_recover_settle(view, index, WP_OUTCOME_CANCELLED, death);
