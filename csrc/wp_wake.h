@@ -166,10 +166,14 @@ static inline void wp_watch_arm(struct wp_view *view) {
         bool yields = other != WP_NO_SEAT && (!set || other < view->self) &&
                       (int64_t)wp_load_relaxed(&view->places[other].seat->watch_ns) <= due_ns; // relaxed: see above
         if (due_ns == WP_NEVER || yields) {
-            if (set) wp_idle_clear(view->idle->watcher, view->self);
             view->watch_ns = WP_NEVER;
             view->watches = false;
-            return;
+            if (!set) return;
+            // Who relied on the bit meanwhile must be seen: as for one who ceases to watch.
+            wp_idle_clear(view->idle->watcher, view->self);
+            wp_fence_seq_cst(); // sync wake.work (observe): F2
+            set = false;
+            continue;
         }
         if (set && view->watch_ns <= due_ns) return;
         wp_store_relaxed(&self->watch_ns, (uint64_t)due_ns); // relaxed: published by the bit

@@ -467,8 +467,8 @@ def test_interrupt_during_result_raises_keyboard_interrupt_and_the_task_goes_on(
 with WorkerPool(max_workers=2) as pool:
     task = pool.submit(stay)
     until_it_stays()
-    print("waits", flush=True)
     try:
+        print("waits", flush=True)  # in here: the signal may come before the wait has begun
         task.result()
     except KeyboardInterrupt:
         print("interrupted", task.done(), flush=True)
