@@ -22,6 +22,7 @@ from workpool.client import in_context
 from workpool.gather import Gatherer
 from workpool.loading import is_coroutine_function
 from workpool.mapping import Chunks, Mapping, apply_chunk
+from workpool.options import checked_retries
 from workpool.payload import Functions
 from workpool.task import Task
 
@@ -216,6 +217,7 @@ class Submitter:
 
     def add_task(self, arg: Any, key: Any, meta: Any, retries: int) -> Task[Any]:
         """Run the pool's entrypoint on ``arg``."""
+        retries = checked_retries(retries)
         task: Task[Any] = Task(self._seat)
         task.argument = arg
         self._start(task, None, _core.CALL_ONE, arg, key, meta, retries)

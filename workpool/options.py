@@ -27,6 +27,15 @@ PRIORITIES = range(-8, 8)
 _MOST_RETRIES = 252  # the count of attempts has a byte, and WP_DECODE_DEATHS more are allowed
 
 
+def checked_retries(retries: object) -> int:
+    """``retries``, if it is a whole number in its range."""
+    if type(retries) is not int:
+        raise TypeError(f"retries must be a whole number, not {retries!r}")
+    if not 0 <= retries <= _MOST_RETRIES:
+        raise ValueError(f"retries must be from 0 to {_MOST_RETRIES}, not {retries}")
+    return retries
+
+
 class TaskOptions(TypedDict, total=False):
     """The keyword options of ``add_task``."""
 
@@ -78,11 +87,7 @@ class Options:
         if priority not in PRIORITIES:
             raise ValueError(f"priority must be from {PRIORITIES[0]} to {PRIORITIES[-1]}, not {priority}")
         self.priority = priority
-        if type(retries) is not int:
-            raise TypeError(f"retries must be a whole number, not {retries!r}")
-        if not 0 <= retries <= _MOST_RETRIES:
-            raise ValueError(f"retries must be from 0 to {_MOST_RETRIES}, not {retries}")
-        self.retries = retries
+        self.retries = checked_retries(retries)
 
     def of_chunk(self, key: Any, cost: float | None, learns: bool) -> Options:
         """The same for some items of a map."""
