@@ -77,12 +77,40 @@ static void end_all(void) {
     trace_kill(&second);
 }
 
+static unsigned steps_made; // by the first, this time
+
+static bool is_changed(const uint8_t *control, const uint8_t *memory, const struct ledger *ledger) {
+    return memcmp(control, world.control, world.bytes) != 0 || memcmp(memory, world.memory, world.memory_bytes) != 0 ||
+           memcmp(ledger, world.ledger, sizeof *ledger) != 0;
+}
+
+// Let the first make k steps; or, when `quick`, as many as change shared memory k times.
+// Counted anew each time: an operation that reads a clock is not always of one length.
+static bool go_to(unsigned k, bool quick) {
+    static uint8_t *control, *memory;
+    static struct ledger ledger;
+    if (control == NULL) control = malloc(world.bytes), memory = malloc(world.memory_bytes);
+    if (control == NULL || memory == NULL) trace_die("malloc");
+    for (steps_made = 0; k > 0 && !first.ended; k--) {
+        if (quick) {
+            memcpy(control, world.control, world.bytes);
+            memcpy(memory, world.memory, world.memory_bytes);
+            ledger = *world.ledger;
+        }
+        do {
+            if (!trace_step(&first)) return false;
+            steps_made++;
+        } while (quick && !first.ended && !is_changed(control, memory, &ledger));
+    }
+    return true;
+}
+
 // Returns: whether step k was before the end.
-static bool kill_at(const struct op *op, unsigned k) {
+static bool kill_at(const struct op *op, unsigned k, bool quick) {
     struct body b = {op, VICTIM};
     world_restore(&world);
     first = trace_start(body, &b);
-    AUDIT(trace_steps(&first, k), "the operation itself crashes, status %x", (unsigned)first.status);
+    AUDIT(go_to(k, quick), "the operation itself crashes, status %x", (unsigned)first.status);
     bool more = !first.ended;
     trace_kill(&first);
     world_note(&world, VICTIM);
@@ -117,11 +145,11 @@ static void audit_calm(struct world *w) {
     }
 }
 
-static bool stop_at(const struct op *op, unsigned k, unsigned *held) {
+static bool stop_at(const struct op *op, unsigned k, bool quick, unsigned *held) {
     struct body b = {op, VICTIM};
     world_restore(&world);
     first = trace_start(body, &b);
-    AUDIT(trace_steps(&first, k), "the operation itself crashes, status %x", (unsigned)first.status);
+    AUDIT(go_to(k, quick), "the operation itself crashes, status %x", (unsigned)first.status);
     bool more = !first.ended;
     world_note(&world, WP_NO_SEAT);
     wake_up(&world);
@@ -212,43 +240,15 @@ static void failed(const char *mode, unsigned k, unsigned j) {
     fflush(stdout);
 }
 
-#define MOST_STEPS 8192u
-static bool changes[MOST_STEPS + 1]; // after step k shared memory is not what it was before
-
-// Step through once. Returns: the number of instructions.
-static unsigned look_through(const struct op *op) {
-    static uint8_t *control, *memory;
-    static struct ledger ledger;
-    if (control == NULL) control = malloc(world.bytes), memory = malloc(world.memory_bytes);
-    if (control == NULL || memory == NULL) trace_die("malloc");
-    struct body b = {op, VICTIM};
-    unsigned k = 0;
-    world_restore(&world);
-    memset(changes, 0, sizeof changes);
-    first = trace_start(body, &b);
-    for (changes[0] = true; !first.ended && k < MOST_STEPS; k++) {
-        memcpy(control, world.control, world.bytes);
-        memcpy(memory, world.memory, world.memory_bytes);
-        ledger = *world.ledger;
-        if (!trace_step(&first)) break;
-        changes[k + 1] = memcmp(control, world.control, world.bytes) != 0 ||
-                         memcmp(memory, world.memory, world.memory_bytes) != 0 ||
-                         memcmp(&ledger, world.ledger, sizeof ledger) != 0;
-    }
-    trace_kill(&first);
-    changes[k] = true;
-    return k;
-}
-
 enum verdict { MORE, ENDED, BROKEN };
 
-static enum verdict try_kill(const struct op *op, unsigned k) {
-    if (setjmp(audit_failed)) return failed("kill", k, 0), BROKEN;
-    return kill_at(op, k) ? MORE : ENDED;
+static enum verdict try_kill(const struct op *op, unsigned k, bool quick) {
+    if (setjmp(audit_failed)) return failed("kill", steps_made, 0), BROKEN;
+    return kill_at(op, k, quick) ? MORE : ENDED;
 }
-static enum verdict try_stop(const struct op *op, unsigned k, unsigned *held) {
-    if (setjmp(audit_failed)) return failed("stop", k, 0), BROKEN;
-    return stop_at(op, k, held) ? MORE : ENDED;
+static enum verdict try_stop(const struct op *op, unsigned k, bool quick, unsigned *held) {
+    if (setjmp(audit_failed)) return failed("stop", steps_made, 0), BROKEN;
+    return stop_at(op, k, quick, held) ? MORE : ENDED;
 }
 // Returns what became of the first; *second is ENDED when the second had no step j.
 static enum verdict try_pair(const struct pair *p, unsigned k, unsigned j, unsigned order, enum verdict *second_) {
@@ -267,25 +267,22 @@ static enum verdict try_pair(const struct pair *p, unsigned k, unsigned j, unsig
 static void run_op(const struct op *op, bool quick) {
     if (!prepared(op->prepare)) return;
     ran++;
-    unsigned kills = 0, bad = 0, held = 0, instructions = look_through(op);
-    // A clock read in user space may take some instructions more the next time.
-    unsigned last = quick ? instructions : MOST_STEPS;
+    unsigned kills = 0, bad = 0, held = 0, most_steps = 0;
     enum verdict verdict = MORE;
-    for (unsigned k = 0; k <= last && verdict != ENDED && bad < MOST_BROKEN; k++) {
-        if (quick && !changes[k]) continue;
-        verdict = try_kill(op, k);
+    for (unsigned k = 0; verdict != ENDED && bad < MOST_BROKEN; k++) {
+        verdict = try_kill(op, k, quick);
         kills++;
         bad += verdict == BROKEN;
+        most_steps = steps_made > most_steps ? steps_made : most_steps;
     }
     verdict = MORE;
-    for (unsigned k = 0; k <= last && verdict != ENDED && bad == 0; k++) {
-        if (quick && !changes[k]) continue;
-        verdict = try_stop(op, k, &held);
+    for (unsigned k = 0; verdict != ENDED && bad == 0; k++) {
+        verdict = try_stop(op, k, quick, &held);
         bad += verdict == BROKEN;
     }
     bool too_many = held > op->held;
     failures += too_many;
-    printf("%-28s %12u %8u %8u   %s\n", op->name, instructions, kills, held,
+    printf("%-28s %12u %8u %8u   %s\n", op->name, most_steps, kills, held,
            bad        ? "FAILED"
            : too_many ? "HELD UP"
                       : "whole");

@@ -19,6 +19,7 @@ import argparse
 import concurrent.futures
 import dataclasses
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -746,13 +747,17 @@ MUTANTS = [*DEQUE, *SLOT, *TASKSET, *WAKE, *HOME, *RECOVER]
 
 
 def apply(mutant: Mutant, csrc: Path, copy: Path) -> str:
-    """A copy of the headers with the mutant in it. Returns what is wrong with its text, or ''."""
+    """A copy of the headers with the mutant in it. Returns what is wrong with its text, or ''.
+
+    The text is exact but for white space, so that clang-format may wrap a line.
+    """
     shutil.copytree(csrc, copy)
     header = copy / mutant.header
     text = header.read_text()
-    if text.count(mutant.old) != 1:
-        return f"its text is found {text.count(mutant.old)} times"
-    header.write_text(text.replace(mutant.old, mutant.new))
+    found = list(re.finditer(r"\s+".join(re.escape(word) for word in mutant.old.split()), text))
+    if len(found) != 1:
+        return f"its text is found {len(found)} times"
+    header.write_text(text[: found[0].start()] + mutant.new.strip() + text[found[0].end() :])
     return ""
 
 
