@@ -200,6 +200,7 @@ SLOT = [
         "slot claim takes with a relaxed CAS",
         "wp_slot.h",
         "return wp_cas_acq_rel(&slot->state, &state, claimed)",
+        "the load before it has acquired the very store it replaces: a state names one use and attempt",
     ),
     Mutant(
         "slot claim takes without a CAS",
@@ -351,6 +352,7 @@ WAKE = [
         "wp_wake.h",
         "        if (wp_unpark(view, seat)) return;\n",
         "    {\n        wp_unpark(view, seat);\n        return;\n    }\n",
+        "a seat with a token searches, and wakes the next when it finds something: later, but nothing is lost",
     ),
     Mutant(
         "unpark makes no system call",
