@@ -89,7 +89,7 @@ static inline bool wp_deque_push(const struct wp_deque *d, uint64_t handle) {
     wp_store_relaxed(wp_deque_entry(d, bottom), handle);
     // sync deque.bottom (publish): a thief that reads this value in wp_deque_steal
     // also reads the entry.
-    wp_store_release(&d->ends->bottom, (uint64_t)(bottom + 1));
+    wp_store_release(&d->ends->bottom, (uint64_t)bottom + 1);
     return true;
 }
 
