@@ -84,7 +84,7 @@ static inline bool wp_deque_push(const struct wp_deque *d, uint64_t handle) {
     // entry is written again one lap later.
     int64_t top = (int64_t)wp_load_acquire(&d->ends->top);
     // Unsigned, here and in wp_deque_size: a scribbled index may be anything.
-    if ((int64_t)((uint64_t)bottom - (uint64_t)top) >= d->capacity) return false;
+    if ((uint64_t)bottom - (uint64_t)top >= (uint64_t)d->capacity) return false; // top above bottom too
     // relaxed: published by bottom.
     wp_store_relaxed(wp_deque_entry(d, bottom), handle);
     // sync deque.bottom (publish): a thief that reads this value in wp_deque_steal
@@ -105,7 +105,8 @@ static inline bool wp_deque_pop(const struct wp_deque *d, uint64_t *handle) {
     int64_t bottom = (int64_t)wp_load_relaxed(&d->ends->bottom);
     // relaxed: top only rises, so "empty" here is true; a fence would cost 20 cycles
     // of every idle look.
-    if ((int64_t)wp_load_relaxed(&d->ends->top) >= bottom) return false;
+    int64_t above = (int64_t)wp_load_relaxed(&d->ends->top);
+    if (above >= bottom || (uint64_t)bottom - (uint64_t)above > (uint64_t)d->capacity) return false; // or scribbled
     bottom--;
     // relaxed: ordered by the fence. sync deque.last (publish): bottom is lowered
     // before top is read; a thief reads top before bottom. One of them sees the other.
@@ -152,7 +153,8 @@ static inline enum wp_steal wp_deque_steal(const struct wp_deque *d, uint64_t *h
     wp_fence_seq_cst();
     // sync deque.bottom (observe): the entry read next is the one published.
     int64_t bottom = (int64_t)wp_load_acquire(&d->ends->bottom);
-    if (top >= bottom) return WP_STEAL_EMPTY;
+    // More than the capacity is a stale top, whose CAS would fail, or nonsense.
+    if (top >= bottom || (uint64_t)bottom - (uint64_t)top > (uint64_t)d->capacity) return WP_STEAL_EMPTY;
     // relaxed: ordered by bottom; may be stale when top has moved, then the CAS fails.
     uint64_t oldest = wp_load_relaxed(wp_deque_entry(d, top));
     uint64_t expected = (uint64_t)top;

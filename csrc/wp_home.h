@@ -153,9 +153,14 @@ static inline bool wp_home_has_completions(struct wp_view *view) {
 static inline uint64_t wp_home_take(struct wp_view *view, uint32_t *first) {
     struct wp_place *self = wp_view_self(view);
     uint32_t *looked = &view->looked[WP_MAILBOXES + 1], base;
-    uint64_t bits = wp_taskset_take(&self->completions, *looked, &base);
-    if (bits == 0) return 0;
-    *looked = base + 64;
+    uint64_t bits;
+    do {
+        bits = wp_taskset_take(&self->completions, *looked, &base);
+        if (bits == 0) return 0;
+        *looked = base + 64;
+        // A scribbled bit behind the last slot is another home's, or nobody's.
+        if (self->slots - base < 64) bits &= (UINT64_C(1) << (self->slots - base)) - 1;
+    } while (bits == 0);
     *first = self->first_slot + base;
     return bits;
 }
@@ -169,8 +174,11 @@ static inline void wp_home_untake(struct wp_view *view, uint32_t index) {
 // Is there what the home waits for: that one task settled, or any completion?
 static inline bool wp_home_is_served(struct wp_view *view, wp_handle awaited) {
     if (awaited == WP_NO_HANDLE) return wp_home_has_completions(view);
-    uint64_t state;
-    return wp_slot_is_done(&view->slots[wp_handle_index(awaited)], &state);
+    // sync slot.done (observe): the result read next is the one published.
+    uint64_t state = wp_load_acquire(&view->slots[wp_handle_index(awaited)].state);
+    // FREE, or another generation: another thread of this home has harvested it.
+    return wp_state_generation(state) != wp_handle_generation(awaited) || wp_state_phase(state) == WP_PHASE_DONE ||
+           wp_state_phase(state) == WP_PHASE_FREE;
 }
 
 // Ask for the eventfd to be signalled at the next completion.

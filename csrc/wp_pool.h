@@ -137,6 +137,13 @@ static inline void wp_enter(struct wp_view *view, uint32_t index) {
     wp_store_relaxed(&seat->current, wp_handle_of(index, 0));
 }
 
+// Whatever becomes of the task now, it is not run again: its argument may be written over.
+static inline void wp_give_up(struct wp_view *view, uint32_t index) {
+    struct wp_slot *slot = &view->slots[index];
+    slot->attempt_limit = 1;
+    wp_slot_enter(slot);
+}
+
 // User code returned; the outcome is written.
 static inline void wp_leave(struct wp_view *view, uint32_t index, enum wp_outcome outcome) {
     struct wp_seat *seat = wp_view_self(view)->seat;

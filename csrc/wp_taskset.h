@@ -73,9 +73,13 @@ static inline void wp_taskset_add(const struct wp_taskset *s, uint32_t index) {
 }
 
 static inline bool wp_taskset_is_empty(const struct wp_taskset *s) {
-    for (uint32_t w = 0; w < s->summary_words; w++)
+    for (uint32_t w = 0; w < s->summary_words; w++) {
         // relaxed: a look; the re-check before parking is ordered by its own fence.
-        if (wp_load_relaxed(&s->summary[w]) != 0) return false;
+        uint64_t bits = wp_load_relaxed(&s->summary[w]);
+        // Bits behind the last leaf are scribbled: nobody would ever take them away.
+        if (w == s->summary_words - 1 && s->leaf_words % 64 != 0) bits &= (UINT64_C(1) << s->leaf_words % 64) - 1;
+        if (bits != 0) return false;
+    }
     return true;
 }
 

@@ -198,8 +198,8 @@ static inline int64_t wp_watch_left_ns(const struct wp_view *view, int64_t timeo
 // Crash:    the task is READY and nobody was woken: recovery makes it an orphan
 //           and wakes every seat.
 static inline void wp_notify(struct wp_view *view, uint32_t target, enum wp_strength strength) {
-    if (strength != WP_STRENGTH_NONE) {
-        wp_fence_seq_cst(); // sync wake.work (publish): F1
+    if (strength != WP_STRENGTH_NONE && target < view->seats) { // a scribbled target is in nobody's mailbox
+        wp_fence_seq_cst();                                     // sync wake.work (publish): F1
         // Armed but not idle is a seat that waits inside a task: it looks at its
         // mailboxes too, but may be far from done.
         // sync parker.armed (observe)

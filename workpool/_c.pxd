@@ -168,6 +168,7 @@ cdef extern from "wp_pool.h" nogil:
     void wp_search_begin(wp_view *)
     void wp_search_end(wp_view *)
     void wp_enter(wp_view *, uint32_t)
+    void wp_give_up(wp_view *, uint32_t)
     void wp_leave(wp_view *, uint32_t, wp_outcome)
 
     void wp_seat_take(wp_view *, uint32_t, uint32_t)

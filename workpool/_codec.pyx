@@ -157,7 +157,7 @@ cdef object _corrupt():
     return ValueError("corrupt payload: something wrote over the pool's shared memory")
 
 
-cdef object _read(const uint8_t **at, const uint8_t *end):
+cdef object _read(const uint8_t **at, const uint8_t *end, int depth):
     cdef const uint8_t *p = at[0]
     cdef uint8_t tag
     cdef long long whole
@@ -196,17 +196,19 @@ cdef object _read(const uint8_t **at, const uint8_t *end):
             return PyUnicode_DecodeUTF8(<const char *>p, count, NULL)
         return PyBytes_FromStringAndSize(<char *>p, count)
     at[0] = p
+    if depth >= MAX_DEPTH:  # deeper than anything that is written: a wild tag must not eat the stack
+        raise _corrupt()
     if tag == TAG_TUPLE:
         group = PyTuple_New(count)
         for i in range(count):
-            item = _read(at, end)
+            item = _read(at, end, depth + 1)
             Py_INCREF(item)
             PyTuple_SET_ITEM(group, i, item)
         return group
     if tag == TAG_LIST:
         group = PyList_New(count)
         for i in range(count):
-            item = _read(at, end)
+            item = _read(at, end, depth + 1)
             Py_INCREF(item)
             PyList_SET_ITEM(group, i, item)
         return group
@@ -215,7 +217,7 @@ cdef object _read(const uint8_t **at, const uint8_t *end):
 
 cdef object read(const uint8_t *data, Py_ssize_t size):
     cdef const uint8_t *at = data
-    return _read(&at, data + size)
+    return _read(&at, data + size, 0)
 
 
 def dumps(value):

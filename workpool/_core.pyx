@@ -737,8 +737,15 @@ cdef class Seat:
     def finish(self, uint32_t index, int outcome, value):
         """Write the outcome and tell the home. Raises, and changes nothing, if it cannot be encoded."""
         cdef _c.wp_slot *slot = &self.view.slots[index]
-        self._encode(slot, &slot.result, value, slot.attempt_limit <= 1)
+        # Over the argument only when it is not needed again: a task that was not entered,
+        # or may be retried, is run once more if this process dies here.
+        cdef bint entered = _c.wp_state_phase(self._state(index)) == _c.WP_PHASE_RUNNING
+        self._encode(slot, &slot.result, value, entered and slot.attempt_limit <= 1)
         _c.wp_leave(&self.view, index, <_c.wp_outcome>outcome)
+
+    def give_up(self, uint32_t index):
+        """Say that the task is not run again, so that its outcome may take its argument's place."""
+        _c.wp_give_up(&self.view, index)
 
     def ready(self, uint32_t incarnation):
         """Say that the start hook has run."""

@@ -38,11 +38,14 @@ def _cgroup_quota(root: Path, membership: Path) -> float | None:
     """The tightest CPU quota on the way from this process's cgroup to the root, in CPUs."""
     quotas: list[float] = []
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return None
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        fields = line.split(":", 2)
+        if len(fields) != 3:
+            continue  # not as the kernel writes it
+        _, controllers, path = fields
         if controllers == "":  # version 2
             base = root
         elif "cpu" in controllers.split(","):
@@ -81,6 +84,6 @@ def _ratio(quota: str, period: str) -> float | None:
     """CPUs; None without a limit, or where the files do not say."""
     try:
         ratio = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max"
+    except (ValueError, ArithmeticError):  # "max", or nonsense
         return None
     return ratio if ratio > 0 else None

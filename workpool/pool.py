@@ -43,9 +43,6 @@ _SPIN_SECONDS = 60e-6
 
 _NEVER = 1 << 62
 
-# One byte of the slot counts attempts, those of a task that kills while it is unpickled included.
-_MOST_RETRIES = 250
-
 _pool_numbers = itertools.count(1)
 
 
@@ -222,6 +219,8 @@ class WorkerPool(Executor, Generic[A, R]):
     def _find(self, fn: Callable[..., Any], task: Task[Any]) -> Block | None:
         try:
             block = self._runtime.functions.find(fn)
+        except (PoolClosed, ForkedPool):  # finished at exit, without a shutdown() that said so
+            raise
         except Exception as error:  # it cannot be pickled: the task's outcome, as in the standard library
             self._gatherer.settle(task, _core.OUTCOME_ERROR, error)
             return None
@@ -638,13 +637,6 @@ def _worker_count(max_workers: int | None) -> int:
     if max_workers >= _core.MAX_SEATS:
         raise ValueError(f"max_workers must be at most {_core.MAX_SEATS - 1}")
     return max_workers
-
-
-def _check_retries(retries: int) -> None:
-    if type(retries) is not int:
-        raise TypeError(f"retries must be a whole number, not {type(retries).__name__}")
-    if not 0 <= retries <= _MOST_RETRIES:
-        raise ValueError(f"retries must be from 0 to {_MOST_RETRIES}, not {retries}")
 
 
 def _check_at_least(name: str, value: float, least: int) -> None:

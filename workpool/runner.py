@@ -217,7 +217,8 @@ class Runner:
         try:
             self.seat.finish(index, _core.OUTCOME_ERROR, payload.pack_exception(error, partial))
         except ArenaFull as full:
-            # No room for the traceback: the bare error fits into the slot.
+            # No room for the traceback: the bare error fits into the slot, in the argument's place.
+            self.seat.give_up(index)
             small = pickle.dumps((pickle.dumps(ArenaFull(full.asked, full.no_memory, full.budget)), "", None))
             self.seat.finish(index, _core.OUTCOME_ERROR, small)
 

@@ -14,7 +14,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 from workpool import _core, launcher, payload
-from workpool.errors import ForkedPool, WorkpoolError
+from workpool.errors import ForkedPool, PoolClosed, WorkpoolError
 from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
 from workpool.local import Local
@@ -43,6 +43,8 @@ class Runtime:
         inherent_cost: Callable[[Task[Any]], float] | None,
         worker_cost: Callable[[Task[Any], Worker], float] | None,
     ) -> None:  # fmt: skip
+        if _ending:
+            raise PoolClosed("cannot make a pool: the interpreter is shutting down")
         self.name = name
         self.entrypoint = entrypoint
         seats = workers + 1
@@ -150,9 +152,12 @@ class Runtime:
 
 # Pools that are not finished; the interpreter finishes them at exit.
 _running: set[Runtime] = set()
+_ending = False  # nobody would finish what a pool accepts from now on
 
 
 def _finish_all() -> None:
+    global _ending
+    _ending = True
     for runtime in list(_running):
         runtime.finish()
 

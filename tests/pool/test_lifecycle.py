@@ -36,6 +36,7 @@ def threads() -> set[str]:
 
 
 def test_new_pool_has_no_worker_until_there_is_work() -> None:
+    WorkerPool(max_workers=1).shutdown()  # the standard library's resource tracker starts with the first
     before = children_of(os.getpid())
     with WorkerPool(max_workers=2) as pool:
         assert pool.workers == ()
