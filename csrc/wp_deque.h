@@ -108,9 +108,10 @@ static inline bool wp_deque_pop(const struct wp_deque *d, uint64_t *handle) {
     int64_t above = (int64_t)wp_load_relaxed(&d->ends->top);
     if (above >= bottom || (uint64_t)bottom - (uint64_t)above > (uint64_t)d->capacity) return false; // or scribbled
     bottom--;
-    // relaxed: ordered by the fence. sync deque.last (publish): bottom is lowered
-    // before top is read; a thief reads top before bottom. One of them sees the other.
-    wp_store_relaxed(&d->ends->bottom, (uint64_t)bottom);
+    // sync deque.bottom (publish): as at the end; the entries below were written long ago.
+    // sync deque.last (publish): bottom is lowered before top is read; a thief reads top
+    // before bottom. One of them sees the other.
+    wp_store_release(&d->ends->bottom, (uint64_t)bottom);
     wp_fence_seq_cst();
     // relaxed: ordered by the fence; the CAS decides over the last handle.
     int64_t top = (int64_t)wp_load_relaxed(&d->ends->top);
@@ -153,8 +154,12 @@ static inline enum wp_steal wp_deque_steal(const struct wp_deque *d, uint64_t *h
     wp_fence_seq_cst();
     // sync deque.bottom (observe): the entry read next is the one published.
     int64_t bottom = (int64_t)wp_load_acquire(&d->ends->bottom);
-    // More than the capacity is a stale top, whose CAS would fail, or nonsense.
-    if (top >= bottom || (uint64_t)bottom - (uint64_t)top > (uint64_t)d->capacity) return WP_STEAL_EMPTY;
+    if (top >= bottom) return WP_STEAL_EMPTY;
+    if ((uint64_t)bottom - (uint64_t)top > (uint64_t)d->capacity) {
+        // Either others took since, and the push that came after saw them; or nonsense, which
+        // must not be tried for ever. relaxed: this bottom is ordered after that top.
+        return wp_load_relaxed(&d->ends->top) == (uint64_t)top ? WP_STEAL_EMPTY : WP_STEAL_LOST;
+    }
     // relaxed: ordered by bottom; may be stale when top has moved, then the CAS fails.
     uint64_t oldest = wp_load_relaxed(wp_deque_entry(d, top));
     uint64_t expected = (uint64_t)top;

@@ -176,9 +176,10 @@ static inline bool wp_home_is_served(struct wp_view *view, wp_handle awaited) {
     if (awaited == WP_NO_HANDLE) return wp_home_has_completions(view);
     // sync slot.done (observe): the result read next is the one published.
     uint64_t state = wp_load_acquire(&view->slots[wp_handle_index(awaited)].state);
-    // FREE, or another generation: another thread of this home has harvested it.
-    return wp_state_generation(state) != wp_handle_generation(awaited) || wp_state_phase(state) == WP_PHASE_DONE ||
-           wp_state_phase(state) == WP_PHASE_FREE;
+    // FREE, or another generation: another thread of this home has harvested it. DONE alone
+    // is not enough: whoever finished it may be stopped before it says so in the task set.
+    if (wp_state_phase(state) == WP_PHASE_DONE) return wp_home_has_completions(view);
+    return wp_state_generation(state) != wp_handle_generation(awaited) || wp_state_phase(state) == WP_PHASE_FREE;
 }
 
 // Ask for the eventfd to be signalled at the next completion.

@@ -118,6 +118,7 @@ static inline enum wp_find wp_search_light(struct wp_view *view, uint32_t seat, 
     const struct wp_taskset *set = &view->places[seat].mailbox[wp_mailbox_of(WP_STRENGTH_LIGHT)];
     uint32_t *looked = &view->looked[wp_mailbox_of(WP_STRENGTH_LIGHT)];
     uint32_t first = wp_taskset_find(set, *looked), longest = first, most_us = 0;
+    if (first == WP_NO_INDEX) return WP_FIND_NOTHING;
     for (uint32_t looks = 0, i = first; looks < WP_LONGEST_LOOKS && i < view->slot_count; looks++) {
         uint32_t cost_us = wp_load_relaxed(&view->slots[i].cost_us); // relaxed: a look; the claim decides
         if (cost_us > most_us) most_us = cost_us, longest = i;

@@ -128,7 +128,7 @@ static inline int64_t wp_strong_look_ns(struct wp_view *view, uint32_t seat) {
 // deadline early enough for the strong tasks of `seat`, if another is parked at all.
 //
 //   who makes a seat's strong set wait: Publish, F1, ReadDue, ReadWatcher, ReadIdle, Token
-//   who parks:                          SetIdle, F2, ReadDue, SetWatcher, F2, ReadDue again
+//   who parks:                          SetIdle, F2, ReadDue, ReadWatcher, SetWatcher
 //   who ceases to watch:                ClearWatcher, F1, ReadDue, ReadIdle, Token
 //
 // Caller:   who has published a strong task, or begins a task of its own, or another
@@ -146,42 +146,24 @@ static inline void wp_watch_ensure(struct wp_view *view, uint32_t seat) {
 }
 
 // Be the watcher, if one is needed and no other is early enough; view->watch_ns is then
-// the deadline, else WP_NEVER.
+// the deadline, else WP_NEVER. Two may become it at once, until one wakes: no harm.
 //
 // Caller:   a seat that is armed to park, after its fence.
 static inline void wp_watch_arm(struct wp_view *view) {
-    struct wp_seat *self = wp_view_self(view)->seat;
-    bool set = false;
-    view->watch_ns = WP_NEVER;
-    view->watches = false;
-    for (;;) {
-        int64_t due_ns = WP_NEVER;
-        for (uint32_t seat = 1; seat < view->seats; seat++) {
-            int64_t its_ns = seat == view->self ? WP_NEVER : wp_strong_look_ns(view, seat);
-            if (its_ns < due_ns) due_ns = its_ns;
-        }
-        uint32_t other = wp_idle_next(view->idle->watcher, 1, view->seats);
-        if (other == view->self) other = wp_idle_next(view->idle->watcher, view->self + 1, view->seats);
-        // Of two that became it at once the lower stays.
-        bool yields = other != WP_NO_SEAT && (!set || other < view->self) &&
-                      (int64_t)wp_load_relaxed(&view->places[other].seat->watch_ns) <= due_ns; // relaxed: see above
-        if (due_ns == WP_NEVER || yields) {
-            view->watch_ns = WP_NEVER;
-            view->watches = false;
-            if (!set) return;
-            // Who relied on the bit meanwhile must be seen: as for one who ceases to watch.
-            wp_idle_clear(view->idle->watcher, view->self);
-            wp_fence_seq_cst(); // sync wake.work (observe): F2
-            set = false;
-            continue;
-        }
-        if (set && view->watch_ns <= due_ns) return;
-        wp_store_relaxed(&self->watch_ns, (uint64_t)due_ns); // relaxed: published by the bit
-        view->watch_ns = due_ns;
-        view->watches = set = true;
-        wp_idle_set(view->idle->watcher, view->self);
-        wp_fence_seq_cst(); // sync wake.work (observe): F2
+    int64_t due_ns = WP_NEVER;
+    for (uint32_t seat = 1; seat < view->seats; seat++) {
+        int64_t its_ns = seat == view->self ? WP_NEVER : wp_strong_look_ns(view, seat);
+        if (its_ns < due_ns) due_ns = its_ns;
     }
+    uint32_t other = due_ns == WP_NEVER ? WP_NO_SEAT : wp_idle_next(view->idle->watcher, 1, view->seats);
+    // relaxed: written before the bit, which is read by acquire.
+    if (other != WP_NO_SEAT && (int64_t)wp_load_relaxed(&view->places[other].seat->watch_ns) <= due_ns)
+        due_ns = WP_NEVER;
+    view->watch_ns = due_ns;
+    view->watches = due_ns != WP_NEVER;
+    if (!view->watches) return;
+    wp_store_relaxed(&wp_view_self(view)->seat->watch_ns, (uint64_t)due_ns); // relaxed: published by the bit
+    wp_idle_set(view->idle->watcher, view->self);
 }
 
 // How long may a seat sleep that has armed and was allowed `timeout_ns`?

@@ -194,7 +194,7 @@ def timed_out(gate: str) -> str:
 
 def cancelled(n: int) -> tuple[int, int]:
     futures = [current_client().submit(tasks.echo, number) for number in range(n)]
-    gone = [future for future in futures if future.cancel()]
+    gone = [future for future in futures[::2] if future.cancel()]
     done = [future for future in futures if not future.cancelled()]
     return len(gone), sum(1 for future in done if future.result() >= 0)
 

@@ -123,6 +123,8 @@ class Mapping(Generic[R]):
         self._in_flight += items if self._buffered else 1
         task = self._submit(chunk)
         self._tasks.append((task, items))
+        if self._closed:  # meanwhile, by who takes the results
+            task.cancel()
 
         def settled(task: Task[list[R]]) -> None:
             if task.outcome_code == OUTCOME_OK:
@@ -163,7 +165,7 @@ class Mapping(Generic[R]):
                     raise error
         finally:
             self._closed = True
-            for task, _ in self._tasks:
+            for task, _ in self._tasks.copy():
                 task.cancel()
             self._tasks.clear()
 
@@ -192,7 +194,8 @@ class Mapping(Generic[R]):
         from concurrent.futures import FIRST_COMPLETED, wait
 
         left = None if end is None else max(0.0, end - time.monotonic())
-        if not wait([task for task, _ in self._tasks], left, FIRST_COMPLETED).done:
+        # A copy, made in one step: another thread may offer a chunk meanwhile.
+        if not wait([task for task, _ in self._tasks.copy()], left, FIRST_COMPLETED).done:
             raise TimeoutError
 
 

@@ -5,19 +5,17 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
-import functools
 import itertools
 import weakref
 from concurrent.futures import Executor
-from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack
 
 from workpool import _core
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
-from workpool.mapping import Chunks, LongestFirst, Mapping, apply_chunk
-from workpool.options import MAIN, PLAIN, Options, OptionsView, TaskOptions
+from workpool.mapped import PoolMap
+from workpool.options import MAIN, Options, OptionsView, TaskOptions
 from workpool.runtime import Runtime, abandon
 from workpool.statistics import PoolStatistics, snapshot
 from workpool.task import Task
@@ -330,63 +328,15 @@ class WorkerPool(Executor, Generic[A, R]):
             self._refuse()
         star = star or len(iterables) != 1
         items: Iterable[Any] = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
-        if buffersize is None:
-            items = list(items)
-        if chunksize is None and iscoroutinefunction(fn):
-            chunksize = 1  # coroutines overlap as tasks, not inside one
-        call = _core.CALL_STARCHUNK if star else _core.CALL_CHUNK
-
-        def submit(chunk: list[Any], options: Options | None) -> Task[Any]:
-            task: Task[Any] = Task(self._seat)
-            if options is not None and options.seat == MAIN:
-                self._placement.start_here(task, apply_chunk, (fn, chunk, star), {}, options)
-                return task
-            block = self._find(fn, task)
-            payload: Any
-            if block is None:
-                payload, how = (apply_chunk, (fn, chunk, star), {}), _core.CALL_OBJECT
-            else:
-                payload, how = chunk, call
-            if self._cancelled:
-                self._gatherer.settle(task, _core.OUTCOME_CANCELLED, None)
-            self._start_accepted(task, block, how, payload, options)
-            return task
-
-        if options is not None and options.seat == MAIN:
-            self._runtime.local()
-        workers, placement = self._max_workers, self._placement
-        known, of_all = placement.knows_items(options), options or PLAIN
-        if callable(of_all.key):
-            chunksize = 1  # so that each item's cost is learned
-        elif of_all.key is not None:
-            of_all = options = of_all.of_chunk(of_all.key, of_all.cost, False)  # a chunk is no measure
-
-        def submit_known(chunk: list[Any]) -> Task[Any]:
-            if not known:
-                return submit(chunk, options)
-            keys, costs = placement.estimate_items(chunk, of_all, star)
-            cost = sum(cost or 0.0 for cost in costs)
-            return submit(chunk, of_all.of_chunk(keys[0], cost or None, keys[0] is not None))
-
-        mapping: Mapping[T] | LongestFirst[T]
-        if known and buffersize is None:
-            every: list[Any] = list(items)
-            costs = placement.estimate_items(every, of_all, star)[1]
-            mapping = LongestFirst(lambda some: submit_known([every[i] for i in some]), costs, chunksize)
-        else:
-            mapping = Mapping(
-                submit_known,
-                Chunks(items, chunksize, workers),
-                window=buffersize or 2 * workers + 1,
-                buffered=buffersize is not None,
-            )
-        if self._grow_at != _NEVER:
-            self._grow(len(items) if isinstance(items, list) else buffersize or 0)
-        if buffersize is None:
-            self._gatherer.attend_in_thread()  # it goes on whether results are taken or not
+        mapping = PoolMap(self, fn, star, options).start(items, chunksize, buffersize)
         return mapping.results(ordered, timeout)
 
     # ---- the pool --------------------------------------------------------------------
+
+    def _grow_for(self, items: int) -> None:
+        """Work of so many items begins."""
+        if self._grow_at != _NEVER:
+            self._grow(items)
 
     def _grow(self, pending: int = 0) -> None:
         """Launch what the rule of ``tasks_per_worker`` asks for, with ``pending`` items to come."""
@@ -430,13 +380,7 @@ class WorkerPool(Executor, Generic[A, R]):
         comes than the rule of ``tasks_per_worker`` allows for, workers are launched again.
         """
         self._check_size(n, 0)
-        supervisor, runtime = self._supervisor, self._runtime
-        for seat in supervisor.give_up(n):
-            if supervisor.is_bound(seat):
-                free = runtime.when(functools.partial(supervisor.is_free, seat))
-                free.add_done_callback(functools.partial(supervisor.dismiss, seat))
-            else:
-                supervisor.dismiss(seat)
+        self._runtime.retire(n)
         self._note_size()
         if n == 0 and self._gatherer.queued:
             self._grow()

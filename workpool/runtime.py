@@ -8,6 +8,7 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
@@ -107,6 +108,16 @@ class Runtime:
                 if self.gatherer.local is None:
                     self.gatherer.local = Local(self.gatherer, self.entrypoint, self.messages.main, self.name)
         return self.gatherer.local
+
+    def retire(self, workers: int) -> None:
+        """Give up seats until so many are left; each worker ends once nothing is bound to it."""
+        supervisor = self.supervisor
+        for seat in supervisor.give_up(workers):
+            if supervisor.is_bound(seat):
+                free = self.when(functools.partial(supervisor.is_free, seat))
+                free.add_done_callback(functools.partial(supervisor.dismiss, seat))
+            else:
+                supervisor.dismiss(seat)
 
     @property
     def launches_at_once(self) -> bool:

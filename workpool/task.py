@@ -106,9 +106,10 @@ class Task(TaskCore, Future[R], Generic[R]):
     @property
     def _state(self) -> str:  # type: ignore[override]
         code = self.outcome_code
-        if code:
+        extras: _Extras | None = self.__dict__.get("_future_extras")
+        if code and (extras is None or extras.told):
             return _FUTURE_STATES.get(code, "FINISHED")
-        return "RUNNING" if self.running() else "PENDING"
+        return "RUNNING" if code or self.running() else "PENDING"
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]
@@ -185,11 +186,17 @@ class Task(TaskCore, Future[R], Generic[R]):
 
 
 class _Extras:
-    """The parts of a ``Future`` that only waits over many futures need."""
+    """The parts of a ``Future`` that only waits over many futures need.
+
+    Such a wait looks at ``_state`` and leaves its waiter in one step, under the condition; so
+    the state becomes final (``told``) in one step with telling the waiters, else a task that
+    ends meanwhile would count twice.
+    """
 
     def __init__(self, waiters: list[Any]) -> None:
         self.condition = threading.Condition()
         self.waiters = waiters
+        self.told = False
         self._begun = False
 
     def begin(self) -> bool:
@@ -199,6 +206,7 @@ class _Extras:
 
     def settled(self, task: Task[Any]) -> None:
         with self.condition:
+            self.told = True
             for waiter in self.waiters:
                 if task.outcome_code == OUTCOME_OK:
                     waiter.add_result(task)

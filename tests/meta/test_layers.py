@@ -78,7 +78,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "task",
     },
     "worker": {"runner", "worker"},
-    "parent": {"launcher", "local", "placement", "pool", "priority", "runtime", "supervisor"},
+    "parent": {"launcher", "local", "mapped", "placement", "pool", "priority", "runtime", "supervisor"},
     "package": {"__init__"},
     "users": {"cli", "integrations"},
     "program": {"__main__"},

@@ -49,7 +49,7 @@ def test_a_light_task_goes_to_its_idle_target_first(pool: Pool) -> None:
         found.append(bound(pool, 2, "light").result(20))
         wait_until(lambda: all(worker.state == "idle" for worker in pool.workers))
         time.sleep(0.001)  # both parked: whoever is woken is the target
-    assert found.count(2) >= 40
+    assert found.count(2) > 25  # who polls (WORKPOOL_PARK) looks now and then, and may be first
 
 
 def test_a_light_task_is_taken_by_anyone_when_its_target_is_busy(pool: Pool, gate: Gate) -> None:

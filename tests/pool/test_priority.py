@@ -83,7 +83,7 @@ def test_a_stream_of_urgent_tasks_starves_nobody(one: Pool) -> None:
     try:
         assert one.submit(where).result(20) == 1
         assert bound(one, 1, "strong").result(20) == 1
-        assert one.options(priority=-8).submit(where).result(30) == 1
+        assert one.options(priority=-2).submit(where).result(30) == 1
     finally:
         stop.set()
         thread.join()
@@ -99,6 +99,8 @@ def test_priority_goes_with_the_other_options(gate: Gate) -> None:
         assert pool.options(priority=-2, worker_affinity=2).submit(where).result(20) == 1
         assert not held.done()
         assert [worker.load for worker in pool.workers] == [0.0, 0.0]
+        gate.open()
+        held.result(20)
 
 
 def test_a_prioritised_task_can_be_cancelled_and_dies_with_its_worker(one: Pool, gate: Gate) -> None:

@@ -94,9 +94,8 @@ static void set_up_chain(void) {
 //      cannot run it, and nobody but time says so to who sleeps
 
 static void parent_submits_stuck(void *arg) {
-    (void)arg;
     model_submit(p, &p->view[0], 0, wp_target(2, WP_STRENGTH_FORCE, 0));
-    model_submit(p, &p->view[0], 1, wp_target(2, WP_STRENGTH_STRONG, 0));
+    model_submit(p, &p->view[0], 1, wp_target(2, *(uint32_t *)arg, 0));
     parent_waits_for_all(2);
 }
 static void worker_is_stuck(void *arg) {
@@ -111,15 +110,19 @@ static void worker_is_stuck(void *arg) {
         model_run(p, view, index);
     }
 }
-static void set_up_stuck_pool(uint32_t seats, unsigned flags) {
+static void set_up_stuck_pool(uint32_t seats, uint32_t strength, unsigned flags) {
     p = model_pool(seats, 2, 1);
     meeting = model_shared(sizeof *meeting);
     for (uint32_t seat = 1; seat < seats; seat++) wp_seat_take(&p->view[0], seat, seat);
-    model_actor("parent", parent_submits_stuck, NULL, 0);
+    uint32_t *second = model_private(sizeof *second);
+    *second = strength;
+    model_actor("parent", parent_submits_stuck, second, 0);
     model_actor("worker 1", worker_is_stuck, &p->view[1], MODEL_DAEMON | flags);
     model_actor("worker 2", worker_is_stuck, &p->view[2], MODEL_DAEMON);
 }
-static void set_up_stuck(void) { set_up_stuck_pool(3, 0); }
+static void set_up_stuck(void) { set_up_stuck_pool(3, WP_STRENGTH_STRONG, 0); }
+// A light task moves at once: a seat that was about to sleep sees it in another's set.
+static void set_up_stuck_light(void) { set_up_stuck_pool(3, WP_STRENGTH_LIGHT, 0); }
 
 // ---- a worker that stops, asleep or not
 
@@ -167,7 +170,7 @@ static void set_up_death_two(void) {
 // The watcher dies, asleep or on its way: the other sleeper watches. A death with the task
 // in hand is the task's.
 static void set_up_death_watcher(void) {
-    set_up_stuck_pool(4, MODEL_MORTAL);
+    set_up_stuck_pool(4, WP_STRENGTH_STRONG, MODEL_MORTAL);
     heir = 0;
     model_actor("worker 3", worker_is_stuck, &p->view[3], MODEL_DAEMON);
     model_actor("recoverer", recoverer, NULL, MODEL_DAEMON);
@@ -259,6 +262,7 @@ static const struct model_scenario scenarios[] = {
     {"light", "a light task is found", set_up_light, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
     {"strong", "a strong task wakes its target", set_up_strong, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
     {"force", "a force task wakes its target", set_up_force, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},
+    {"stuck_light", "a light task moves at once", set_up_stuck_light, settled, {1, 1, 0}, {3, 2, 0}, false, NULL},
     {"stuck", "a strong task moves", set_up_stuck, settled, {1, 1, 0}, {3, 2, 0}, false, NULL},
     {"death_watcher", "a dead watcher is followed", set_up_death_watcher, settled, {0, 0, 1}, {2, 1, 1}, false, NULL},
     {"stop", "a seat that is to end ends", set_up_stop, settled, {2, 1, 0}, {3, 2, 0}, false, NULL},

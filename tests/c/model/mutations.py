@@ -39,6 +39,10 @@ MEANS = {
     "wp_search.h": ["model_completion", "model_taskset", "model_wake", "model_recover"],
     "wp_home.h": ["model_completion", "model_wake", "model_recover"],
     "wp_pool.h": ["model_wake"],
+    "wp_lease.h": ["model_arena"],
+    "wp_span.h": ["model_arena"],
+    "wp_arena.h": ["model_arena"],
+    "wp_reclaim.h": ["model_arena"],
     "wp_recover.h": ["model_recover", "model_slot", "model_taskset", "model_wake", "model_completion"],
 }
 
@@ -72,7 +76,7 @@ DEQUE = [
     relaxed(
         "deque push publishes bottom relaxed",
         "wp_deque.h",
-        "wp_store_release(&d->ends->bottom, (uint64_t)(bottom + 1));\n    return true;",
+        "wp_store_release(&d->ends->bottom, (uint64_t)bottom + 1);\n    return true;",
     ),
     relaxed(
         "deque push reads top relaxed",
@@ -421,6 +425,24 @@ WAKE = [
         "",
     ),
     Mutant(
+        "a target that begins a task sees to no watcher",
+        "wp_wake.h",
+        "        for (uint32_t seat = 1; seat < view->seats; seat++) wp_watch_ensure(view, seat);",
+        "        (void)must_watch;",
+    ),
+    Mutant(
+        "a strong task's submitter sees to no watcher",
+        "wp_wake.h",
+        "        if (strength == WP_STRENGTH_STRONG) wp_watch_ensure(view, target);\n",
+        "",
+    ),
+    Mutant(
+        "the watcher sleeps without a deadline",
+        "wp_wake.h",
+        "    if (view->watch_ns == WP_NEVER) return timeout_ns;",
+        "    return timeout_ns;",
+    ),
+    Mutant(
         "search_end stays in the set",
         "wp_wake.h",
         "static inline void wp_search_end(struct wp_view *view) {\n    wp_idle_clear(view->idle->searching, view->self);\n",
@@ -745,7 +767,95 @@ RECOVER = [
     ),
 ]
 
-MUTANTS = [*DEQUE, *SLOT, *TASKSET, *WAKE, *HOME, *RECOVER]
+ARENA = [
+    Mutant(
+        "a lease is dropped relaxed",
+        "wp_lease.h",
+        "    wp_store_release(&leases->lease[index], 0);\n",
+        "    wp_store_relaxed(&leases->lease[index], 0);\n",
+    ),
+    relaxed(
+        "a leased word is read relaxed",
+        "wp_lease.h",
+        "uint64_t lease = wp_load_acquire(&leases->lease[*index]);",
+    ),
+    relaxed(
+        "the word of held leases is read relaxed",
+        "wp_lease.h",
+        "uint64_t held = wp_load_acquire(&leases->held[*index / 64])",
+    ),
+    Mutant(
+        "a lease is cleared without a fence",
+        "wp_lease.h",
+        "    wp_fence_seq_cst();\n    // relaxed: the fences order it.\n",
+        "    // relaxed: the fences order it.\n",
+    ),
+    Mutant(
+        "a recovery opens without a fence",
+        "wp_lease.h",
+        "    wp_fence_seq_cst();\n}\n\n// Clear all leases",
+        "}\n\n// Clear all leases",
+    ),
+    Mutant(
+        "a lease does not lapse",
+        "wp_lease.h",
+        "    if (wp_load_relaxed(&leases->head->recovering) & 1) {\n        uint32_t i",
+        "    if (false) {\n        uint32_t i",
+    ),
+    Mutant(
+        "a leased block is freed",
+        "wp_arena.h",
+        "        if (wp_lease_find(&view->leases, offset)) {\n            // sync span.doom (publish)",
+        "        if (false) {\n            // sync span.doom (publish)",
+    ),
+    Mutant(
+        "a lease is not marked in the span",
+        "wp_arena.h",
+        "    wp_or_acq_rel(&view->spans.word[block.span], block.leased);\n    return lease;",
+        "    return lease;",
+    ),
+    Mutant(
+        "a lease is published after its mark",
+        "wp_arena.h",
+        "    uint32_t lease = wp_lease_put(&view->leases, offset, kind);\n",
+        "    wp_or_acq_rel(&view->spans.word[block.span], block.leased);\n"
+        "    uint32_t lease = wp_lease_put(&view->leases, offset, kind);\n",
+        "its seat alone could end the block's life in between; others are told after the lease",
+    ),
+    Mutant(
+        "blocks are given back by a relaxed CAS",
+        "wp_arena.h",
+        "!wp_cas_acq_rel(&view->spans.word[span], &word, wp_span_without(word, used, leased, doomed))",
+        "!wp_cas_relaxed(&view->spans.word[span], &word, wp_span_without(word, used, leased, doomed))",
+    ),
+    Mutant(
+        "a span is opened by a relaxed CAS",
+        "wp_arena.h",
+        "if (!wp_cas_acq_rel(&spans->word[i], &word, next)) return WP_OPEN_NO_ROOM;",
+        "if (!wp_cas_relaxed(&spans->word[i], &word, next)) return WP_OPEN_NO_ROOM;",
+    ),
+    Mutant(
+        "the sweep frees what is leased",
+        "wp_arena.h",
+        "                if (wp_lease_find(&view->leases, offset + index * bytes)) continue;\n",
+        "",
+    ),
+    Mutant(
+        "reclaim ignores what slots name",
+        "wp_reclaim.h",
+        "    reclaim->kept[block.span] |= wp_reclaim_bit(&block);\n    return true;",
+        "    return true;",
+    ),
+    Mutant(
+        "reclaim ignores leases",
+        "wp_reclaim.h",
+        "    wp_reclaim_leased(reclaim);\n    wp_reclaim_owned",
+        "    wp_reclaim_owned",
+    ),
+    Mutant("reclaim leaves what the dead owned", "wp_reclaim.h", "    wp_reclaim_owned(reclaim);\n", ""),
+]
+
+MUTANTS = [*DEQUE, *SLOT, *TASKSET, *WAKE, *HOME, *RECOVER, *ARENA]
 
 
 def apply(mutant: Mutant, csrc: Path, copy: Path) -> str:

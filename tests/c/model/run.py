@@ -32,6 +32,7 @@ PROGRAMS = [
     "model_wake",
     "model_completion",
     "model_recover",
+    "model_arena",
 ]
 STRICT = [
     "-std=c11",
