@@ -124,12 +124,11 @@ static inline enum wp_next wp_help_wait(struct wp_view *view, wp_handle awaited,
         if (timeout_ns >= 0 && spun_ns >= timeout_ns) return WP_NEXT_NOTHING;
         wp_spin_pause(view, spun_ns);
     }
-    // As wp_home_wait; not idle, for it takes no work of others. A task bound to this
-    // seat wakes it all the same, because it is armed.
-    wp_store_relaxed(&seat->awaited, awaited);       // relaxed: published by the or below
-    wp_and_acq_rel(&seat->parker, ~WP_PARKER_TOKEN); // sync parker.token (observe)
-    wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX);   // sync parker.armed (publish)
-    wp_fence_seq_cst();                              // sync wake.completion (observe): F2
+    // As wp_home_wait, a token from before stays; not idle, for it takes no work of others.
+    // A task bound to this seat wakes it all the same, because it is armed.
+    wp_store_relaxed(&seat->awaited, awaited);     // relaxed: published by the or below
+    wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX); // sync parker.armed (publish)
+    wp_fence_seq_cst();                            // sync wake.completion (observe): F2
     enum wp_next next = WP_NEXT_NOTHING;
     if (wp_home_is_served(view, awaited))
         next = WP_NEXT_HARVEST;

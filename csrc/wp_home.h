@@ -42,15 +42,15 @@ static inline wp_handle wp_home_reserve(struct wp_view *view) {
     uint32_t index = view->free_ring[view->free_head++ % self->slots];
     struct wp_slot *slot = &view->slots[index];
     wp_handle handle = wp_slot_reserve(slot, index);
-    // relaxed: published by READY, all three.
+    // relaxed: published by READY, all four.
     wp_store_relaxed(&slot->target, wp_target(WP_NO_SEAT, WP_STRENGTH_NONE, 0));
     wp_store_relaxed(&slot->cancel, 0);
     wp_store_relaxed(&slot->parent, WP_NO_HANDLE);
-    slot->function = 0;
+    wp_store_relaxed(&slot->function, 0);
     slot->deadline_ns = 0;
     slot->start_ns = slot->end_ns = 0;
-    slot->argument = (struct wp_payload){0, 0};
-    slot->result = (struct wp_payload){0, 0};
+    wp_payload_set(&slot->argument, 0, 0);
+    wp_payload_set(&slot->result, 0, 0);
     wp_store_relaxed(&slot->cost_us, 0); // relaxed: as above
     slot->pre_us = 0;
     slot->home = (uint16_t)view->self;
@@ -77,7 +77,7 @@ static inline void wp_home_set_parent(struct wp_view *view, wp_handle handle, wp
 static inline void wp_home_release(struct wp_view *view, wp_handle handle) {
     struct wp_place *self = wp_view_self(view);
     struct wp_slot *slot = &view->slots[wp_handle_index(handle)];
-    uint64_t argument = slot->argument.block, result = slot->result.block;
+    uint64_t argument = wp_payload_block(&slot->argument), result = wp_payload_block(&slot->result);
     uint32_t lease = WP_NO_LEASE;
     if (view->self == WP_PARENT_SEAT) {
         if (argument != 0) wp_arena_free(&view->arena, argument);
@@ -86,7 +86,9 @@ static inline void wp_home_release(struct wp_view *view, wp_handle handle) {
     } else if (result != 0) {
         lease = wp_arena_lease(&view->arena, result, WP_LEASE_OWN);
     }
-    slot->argument.block = slot->result.block = 0;
+    // sync slot.names (publish): a recoverer that misses a name here sees the lease above.
+    wp_store_release(&slot->argument.block, 0);
+    wp_store_release(&slot->result.block, 0);
     wp_slot_free(slot);
     if (argument != 0) wp_arena_free(&view->arena, argument);
     if (lease != WP_NO_LEASE)

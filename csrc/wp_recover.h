@@ -24,7 +24,7 @@ struct wp_recovered {
 static inline void wp_recover_settle(struct wp_view *view, uint32_t index, enum wp_outcome outcome,
                                      const struct wp_death *death) {
     struct wp_slot *slot = &view->slots[index];
-    slot->result = (struct wp_payload){0, sizeof *death};
+    wp_payload_set(&slot->result, 0, sizeof *death);
     memcpy(slot->bytes, death, sizeof *death);
     wp_slot_finish(slot, outcome);
 }
@@ -32,7 +32,7 @@ static inline void wp_recover_settle(struct wp_view *view, uint32_t index, enum 
 static inline void wp_recover_again(struct wp_view *view, uint32_t index, uint64_t state) {
     struct wp_slot *slot = &view->slots[index];
     // A result block that it had begun belongs to nobody now: the sweep frees it.
-    slot->result = (struct wp_payload){0, 0};
+    wp_payload_set(&slot->result, 0, 0);
     // sync slot.ready (publish): as its home published it first.
     wp_store_release(&slot->state, wp_state(WP_PHASE_READY, WP_OUTCOME_NONE, WP_NO_SEAT, wp_state_attempt(state),
                                             wp_state_generation(state)));
@@ -44,14 +44,6 @@ static inline void wp_recover_completion(struct wp_view *view, uint32_t index) {
     wp_taskset_add(&home->completions, index - home->first_slot);
 }
 
-// Names of blocks in a slot that a living home or owner may be writing. Any value it had
-// will do: such a block is in a living seat's span, or a lease names it too.
-// By the letter of C11 it is a race all the same, hidden from ThreadSanitizer here; words
-// that are atomic on both sides would end it.
-__attribute__((no_sanitize("thread"))) static uint64_t wp_recover_peek(const uint64_t *word) {
-    return *(const volatile uint64_t *)word;
-}
-
 // One slot, for dead seat `seat`. Slots of living seats are only given new hints.
 static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_t seat, struct wp_death *death,
                                    struct wp_recovered *out) {
@@ -61,7 +53,8 @@ static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_
     enum wp_phase phase = wp_state_phase(state);
     bool owned = wp_state_owner(state) == seat;
     if (phase == WP_PHASE_RESERVED && wp_view_home(view, index) == seat) {
-        slot->argument.block = slot->result.block = 0;
+        wp_payload_set(&slot->argument, 0, 0);
+        wp_payload_set(&slot->result, 0, 0);
         wp_slot_free(slot);
         out->freed++;
     } else if ((phase == WP_PHASE_CLAIMED || phase == WP_PHASE_RUNNING) && owned) {
@@ -170,9 +163,11 @@ static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat
             // sync slot.free (observe): a free slot's block, if its home still ends its
             // life, is named by a lease; leases are read after this.
             if (wp_state_phase(wp_load_acquire(&slot->state)) == WP_PHASE_FREE) continue;
-            wp_reclaim_keep(&reclaim, wp_recover_peek(&slot->argument.block));
-            wp_reclaim_keep(&reclaim, wp_recover_peek(&slot->result.block));
-            wp_reclaim_keep(&reclaim, wp_recover_peek(&slot->function));
+            // sync slot.names (observe): a name just taken away is in a lease, or its block
+            // is in a living seat's span; so is one not there yet. All three.
+            wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->argument.block));
+            wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->result.block));
+            wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->function));
         }
         wp_reclaim_end(&reclaim);
     }

@@ -87,10 +87,20 @@ struct wp_death {
 };
 
 // Where bytes of a task are. The home frees both blocks at harvest, whoever wrote them.
+// The block is atomic, as `function` is: the recoverer of one seat reads what every slot
+// names, also those that a living home or owner is writing.
 struct wp_payload {
-    uint64_t block; // arena offset; 0: the bytes are inline
+    wp_atomic64 block; // arena offset; 0: the bytes are inline
     uint64_t bytes;
 };
+
+static inline uint64_t wp_payload_block(struct wp_payload *payload) {
+    return wp_load_relaxed(&payload->block); // relaxed: ordered by the slot's state
+}
+static inline void wp_payload_set(struct wp_payload *payload, uint64_t block, uint64_t bytes) {
+    wp_store_relaxed(&payload->block, block); // relaxed: published by the slot's state
+    payload->bytes = bytes;
+}
 
 //   state     the truth: home while FREE, RESERVED, DONE; CAS from READY; owner
 //             while CLAIMED, RUNNING; the recoverer for a proven dead owner
@@ -106,11 +116,11 @@ struct wp_payload {
 //   others    home, while RESERVED; fixed from READY on
 struct wp_slot {
     wp_atomic64 state;
-    wp_atomic32 target;  // seat | strength << 16 | priority (signed) << 24
-    wp_atomic32 cancel;  // 1: asked; 2: with force
-    wp_atomic64 parent;  // handle of the task that submitted it; atomic as target is
-    uint64_t function;   // arena offset of the function's block; 0: the entrypoint
-    int64_t deadline_ns; // 0: none
+    wp_atomic32 target;   // seat | strength << 16 | priority (signed) << 24
+    wp_atomic32 cancel;   // 1: asked; 2: with force
+    wp_atomic64 parent;   // handle of the task that submitted it; atomic as target is
+    wp_atomic64 function; // arena offset of the function's block; 0: the entrypoint
+    int64_t deadline_ns;  // 0: none
     int64_t submit_ns;
     int64_t start_ns;
     int64_t end_ns;

@@ -12,6 +12,7 @@ cdef extern from "wp_pool.h" nogil:
     ctypedef struct wp_atomic64:
         pass
     uint64_t wp_load_relaxed(void *)
+    void wp_store_relaxed(void *, uint64_t)
 
     enum: WP_NO_HANDLE
     enum: WP_NO_SEAT
@@ -59,8 +60,11 @@ cdef extern from "wp_pool.h" nogil:
         uint64_t arena_bytes
 
     struct wp_payload:
-        uint64_t block
+        wp_atomic64 block
         uint64_t bytes
+
+    uint64_t wp_payload_block(wp_payload *)
+    void wp_payload_set(wp_payload *, uint64_t block, uint64_t bytes)
 
     struct wp_death:
         int32_t pid
@@ -72,7 +76,7 @@ cdef extern from "wp_pool.h" nogil:
         wp_atomic64 state
         wp_atomic32 target
         wp_atomic32 cancel
-        uint64_t function
+        wp_atomic64 function
         int64_t submit_ns
         int64_t start_ns
         int64_t end_ns

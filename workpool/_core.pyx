@@ -394,14 +394,14 @@ cdef class Seat:
             _codec.write(value, out)
         else:
             memcpy(out, PyBytes_AS_STRING(data), size)
-        where.block = block
-        where.bytes = size
+        _c.wp_payload_set(where, block, size)
         return 0
 
-    cdef object _decode(self, _c.wp_slot *slot, const _c.wp_payload *where):
+    cdef object _decode(self, _c.wp_slot *slot, _c.wp_payload *where):
         cdef const uint8_t *data = NULL
-        if where.block != 0:
-            data = _c.wp_arena_at(&self.view.arena, where.block, where.bytes)
+        cdef uint64_t block = _c.wp_payload_block(where)
+        if block != 0:
+            data = _c.wp_arena_at(&self.view.arena, block, where.bytes)
         elif where.bytes <= _c.WP_INLINE_PAYLOAD_BYTES:
             data = slot.bytes
         if data == NULL:
@@ -426,7 +426,7 @@ cdef class Seat:
             _c.wp_home_release(&self.view, handle)
             raise
         if function is not None:
-            slot.function = function.offset
+            _c.wp_store_relaxed(&slot.function, function.offset)  # relaxed: published by READY
             task.function = function
         if self.parent != _c.WP_NO_HANDLE:
             _c.wp_home_set_parent(&self.view, handle, self.parent)
@@ -706,13 +706,16 @@ cdef class Seat:
             function_id = self.function_id(index)
         return function_id, slot.call, self._decode(slot, &slot.argument)
 
+    cdef uint64_t _function_offset(self, uint32_t index):
+        # relaxed: ordered by the claim.
+        return _c.wp_load_relaxed(&self.view.slots[index].function)
+
     cpdef uint64_t function_id(self, uint32_t index) except? 0:
         """The id of the task's function; 0 for the entrypoint."""
-        cdef uint8_t *block
-        cdef uint64_t function_id
-        if self.view.slots[index].function == 0:
+        cdef uint64_t function_id, offset = self._function_offset(index)
+        if offset == 0:
             return 0
-        block = _c.wp_arena_at(&self.view.arena, self.view.slots[index].function, 16)
+        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, offset, 16)
         if block == NULL:
             raise ValueError("corrupt function reference: something wrote over the pool's shared memory")
         memcpy(&function_id, block, 8)
@@ -720,12 +723,12 @@ cdef class Seat:
 
     def function_bytes(self, uint32_t index):
         """The pickled function; call function_id() first."""
-        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, self.view.slots[index].function, 16)
-        cdef uint64_t size
+        cdef uint64_t size, offset = self._function_offset(index)
+        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, offset, 16)
         if block == NULL:
             raise ValueError("corrupt function reference: something wrote over the pool's shared memory")
         memcpy(&size, block + 8, 8)
-        if _c.wp_arena_block_bytes(&self.view.arena, self.view.slots[index].function) < size + 16:
+        if _c.wp_arena_block_bytes(&self.view.arena, offset) < size + 16:
             raise ValueError("corrupt function: something wrote over the pool's shared memory")
         return PyBytes_FromStringAndSize(<char *>block + 16, size)
 

@@ -54,13 +54,15 @@ static void a_reserved_slot_has_what_a_plain_task_has(void) {
             struct wp_slot *slot = &view->slots[wp_handle_index(handle)];
             CHECK(wp_view_home(view, wp_handle_index(handle)) == seat && slot->home == seat);
             CHECK(wp_load_relaxed(&slot->target) == TEST_ANYONE && wp_load_relaxed(&slot->cancel) == 0 &&
-                  wp_load_relaxed(&slot->parent) == WP_NO_HANDLE && slot->function == 0 && slot->deadline_ns == 0 &&
-                  slot->start_ns == 0 && slot->end_ns == 0 && slot->argument.block == 0 && slot->argument.bytes == 0 &&
-                  slot->result.block == 0 && slot->result.bytes == 0 && slot->pre_us == 0 && slot->call == 0 &&
-                  slot->attempt_limit == 1 && slot->group == 0);
+                  wp_load_relaxed(&slot->parent) == WP_NO_HANDLE && wp_load_relaxed(&slot->function) == 0 &&
+                  slot->deadline_ns == 0 && slot->start_ns == 0 && slot->end_ns == 0 &&
+                  wp_payload_block(&slot->argument) == 0 && slot->argument.bytes == 0 &&
+                  wp_payload_block(&slot->result) == 0 && slot->result.bytes == 0 && slot->pre_us == 0 &&
+                  slot->call == 0 && slot->attempt_limit == 1 && slot->group == 0);
             wp_store_relaxed(&slot->target, 7), wp_store_relaxed(&slot->cancel, 2), wp_store_relaxed(&slot->parent, 3);
-            slot->function = 64, slot->deadline_ns = 5, slot->start_ns = 6, slot->end_ns = 7, slot->pre_us = 9,
-            slot->call = 10, slot->attempt_limit = 11, slot->group = 12;
+            wp_store_relaxed(&slot->function, 64), slot->deadline_ns = 5, slot->start_ns = 6, slot->end_ns = 7,
+                                                   slot->pre_us = 9, slot->call = 10, slot->attempt_limit = 11,
+                                                   slot->group = 12;
             wp_home_release(view, handle);
         }
     test_pool_check_free(&pool);
@@ -157,17 +159,18 @@ static void a_slot_given_back_ends_its_blocks(void) {
             struct wp_view *view = &pool.view[home];
             wp_handle handle = wp_home_reserve(view);
             struct wp_slot *slot = &view->slots[wp_handle_index(handle)];
-            CHECK_EQ(wp_arena_alloc(&view->arena, 1000, &slot->argument.block), WP_ALLOC_OK);
-            uint64_t argument = slot->argument.block, result = 0;
+            uint64_t argument, result = 0;
+            CHECK_EQ(wp_arena_alloc(&view->arena, 1000, &argument), WP_ALLOC_OK);
+            wp_payload_set(&slot->argument, argument, 1000);
             if (done) {
                 wp_slot_publish(slot, handle);
                 CHECK_EQ(wp_slot_claim(slot, handle, 2), WP_CLAIM_OK);
                 CHECK_EQ(wp_arena_alloc(&pool.view[2].arena, 5000, &result), WP_ALLOC_OK);
-                slot->result = (struct wp_payload){result, 5000};
+                wp_payload_set(&slot->result, result, 5000);
                 wp_slot_finish(slot, WP_OUTCOME_OK);
             }
             wp_home_release(view, handle);
-            CHECK(slot->argument.block == 0 && slot->result.block == 0);
+            CHECK(wp_payload_block(&slot->argument) == 0 && wp_payload_block(&slot->result) == 0);
             for (uint32_t seat = 0; seat < 3; seat++) wp_arena_flush(&pool.view[seat].arena);
             for (uint32_t seat = 0; seat < 3; seat++) wp_arena_sweep(&pool.view[seat].arena, 1, UINT32_MAX, false);
             CHECK(!wp_arena_owns(&view->arena, argument) && !wp_arena_owns(&view->arena, result));

@@ -75,15 +75,15 @@ static void seat_end(struct seat *seat) {
 }
 
 static void *place(struct seat *seat, struct wp_slot *slot, struct wp_payload *where) {
-    *where = (struct wp_payload){0, sizeof(struct job)};
-    if (seat->load.blocks && wp_test_below(&seat->random, 4) == 0 &&
-        wp_arena_alloc(&seat->view->arena, 1024, &where->block) == WP_ALLOC_OK)
-        return wp_arena_at(&seat->view->arena, where->block, sizeof(struct job));
-    where->block = 0;
-    return slot->bytes;
+    uint64_t block = 0;
+    if (seat->load.blocks && wp_test_below(&seat->random, 4) == 0)
+        (void)wp_arena_alloc(&seat->view->arena, 1024, &block); // without one it goes inline
+    wp_payload_set(where, block, sizeof(struct job));
+    return block == 0 ? slot->bytes : wp_arena_at(&seat->view->arena, block, sizeof(struct job));
 }
-static void *placed(struct seat *seat, struct wp_slot *slot, const struct wp_payload *where) {
-    void *bytes = where->block == 0 ? slot->bytes : wp_arena_at(&seat->view->arena, where->block, where->bytes);
+static void *placed(struct seat *seat, struct wp_slot *slot, struct wp_payload *where) {
+    uint64_t block = wp_payload_block(where);
+    void *bytes = block == 0 ? slot->bytes : wp_arena_at(&seat->view->arena, block, where->bytes);
     CHECK(bytes != NULL);
     return bytes;
 }

@@ -44,7 +44,7 @@ static void check_death(struct test_pool *pool, wp_handle handle, bool entered) 
     CHECK_EQ(wp_state_generation(state), wp_handle_generation(handle));
     struct wp_death death;
     struct wp_slot *slot = slot_of(pool, handle);
-    CHECK(slot->result.block == 0 && slot->result.bytes == sizeof death);
+    CHECK(wp_payload_block(&slot->result) == 0 && slot->result.bytes == sizeof death);
     memcpy(&death, slot->bytes, sizeof death);
     CHECK(death.pid == 4242 && death.status == -9 && death.seat == A && death.entered == entered);
 }
@@ -253,11 +253,11 @@ static void blocks_of_the_dead_are_freed_and_those_of_its_tasks_kept(void) {
     CHECK_EQ(wp_arena_alloc(&a->arena, 2000, &lost), WP_ALLOC_OK);
     wp_handle own = wp_home_reserve(a), task = test_pool_submit(parent, TEST_ANYONE, 0);
     CHECK_EQ(wp_arena_alloc(&a->arena, 2000, &argument), WP_ALLOC_OK);
-    slot_of(&pool, own)->argument = (struct wp_payload){argument, 2000};
+    wp_payload_set(&slot_of(&pool, own)->argument, argument, 2000);
     wp_home_submit(a, own);
     claim(&pool, A, task);
     CHECK_EQ(wp_arena_alloc(&a->arena, 2000, &half), WP_ALLOC_OK);
-    slot_of(&pool, task)->result = (struct wp_payload){half, 2000};
+    wp_payload_set(&slot_of(&pool, task)->result, half, 2000);
     die(&pool);
     CHECK(wp_arena_owns(&parent->arena, argument) && !wp_arena_owns(&parent->arena, lost) &&
           !wp_arena_owns(&parent->arena, half));
@@ -478,8 +478,10 @@ static bool work_once(struct life *life, uint32_t index) {
             struct wp_slot *mine = &view->slots[wp_handle_index(handle)];
             write_task(mine->bytes, NESTED, 1);
             if (wp_test_below(&life->random, 2) == 0) {
-                wp_arena_alloc(&view->arena, 1000, &mine->argument.block);
+                uint64_t block = 0;
+                wp_arena_alloc(&view->arena, 1000, &block);
                 if (dies(life)) return false;
+                wp_payload_set(&mine->argument, block, 1000);
             }
             if (dies(life)) {
                 wp_slot_publish(mine, handle); // offered, and no hint
@@ -488,8 +490,10 @@ static bool work_once(struct life *life, uint32_t index) {
             wp_home_submit(view, handle);
         }
     }
-    if (wp_test_below(&life->random, 4) == 0) wp_arena_alloc(&view->arena, 3000, &slot->result.block);
+    uint64_t block = 0;
+    if (wp_test_below(&life->random, 4) == 0) wp_arena_alloc(&view->arena, 3000, &block);
     if (dies(life)) return false;
+    wp_payload_set(&slot->result, block, 3000);
     write_task(slot->bytes, serial, 2);
     if (dies(life)) return false;
     if (dies(life)) {

@@ -303,7 +303,7 @@ static void *storm_actor(void *argument) {
         if (wp_target_seat(wp_load_relaxed(&view->slots[index].target)) != storm->seat) storm->strange++;
         wp_enter(view, index);
         if (wp_test_below(&random, 20) == 0) wp_os_sleep_ns(5 * MS);
-        view->slots[index].result = (struct wp_payload){0, 8};
+        wp_payload_set(&view->slots[index].result, 0, 8);
         wp_leave(view, index, WP_OUTCOME_OK);
     }
 }

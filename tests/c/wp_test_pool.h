@@ -100,7 +100,7 @@ static inline void test_pool_run(struct wp_view *view, uint32_t index) {
     wp_enter(view, index);
     word++;
     memcpy(slot->bytes, &word, sizeof word);
-    slot->result = (struct wp_payload){0, sizeof word};
+    wp_payload_set(&slot->result, 0, sizeof word);
     wp_leave(view, index, WP_OUTCOME_OK);
 }
 

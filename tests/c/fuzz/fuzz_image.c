@@ -141,7 +141,7 @@ static void submit(struct wp_view *v, struct source *s) {
     slot->argument.bytes = below(s, WP_INLINE_PAYLOAD_BYTES);
     uint64_t offset = 0, size = below(s, 30000);
     if (below(s, 3) == 0 && wp_arena_alloc(&v->arena, size, &offset) == WP_ALLOC_OK)
-        slot->argument = (struct wp_payload){offset, size};
+        wp_payload_set(&slot->argument, offset, size);
     if (below(s, 3) == 0) {
         enum wp_strength strength = (enum wp_strength)(1 + below(s, 3));
         wp_store_relaxed(&slot->target,
@@ -153,14 +153,14 @@ static void submit(struct wp_view *v, struct source *s) {
 
 // Read a payload as a decoder would: only where the arena says that there is one.
 static uint8_t touched;
-static void touch(struct wp_view *v, struct wp_slot *slot, const struct wp_payload *where) {
-    struct wp_payload p = *where;
-    const uint8_t *at = p.block != 0                         ? wp_arena_at(&v->arena, p.block, p.bytes)
-                        : p.bytes <= WP_INLINE_PAYLOAD_BYTES ? slot->bytes
-                                                             : NULL;
-    if (at == NULL || p.bytes == 0) return;
+static void touch(struct wp_view *v, struct wp_slot *slot, struct wp_payload *where) {
+    uint64_t block = wp_payload_block(where), bytes = where->bytes;
+    const uint8_t *at = block != 0                         ? wp_arena_at(&v->arena, block, bytes)
+                        : bytes <= WP_INLINE_PAYLOAD_BYTES ? slot->bytes
+                                                           : NULL;
+    if (at == NULL || bytes == 0) return;
     touched ^= at[0];
-    touched ^= at[p.bytes - 1];
+    touched ^= at[bytes - 1];
 }
 
 static void run(struct wp_view *v, struct source *s, uint32_t index, bool may_stop) {
@@ -171,9 +171,9 @@ static void run(struct wp_view *v, struct source *s, uint32_t index, bool may_st
     wp_enter(v, index);
     if (may_stop && below(s, 8) == 0) return; // stays RUNNING
     uint64_t offset = 0, size = below(s, 30000);
-    slot->result = (struct wp_payload){0, 16};
+    wp_payload_set(&slot->result, 0, 16);
     if (below(s, 3) == 0 && wp_arena_alloc(&v->arena, size, &offset) == WP_ALLOC_OK)
-        slot->result = (struct wp_payload){offset, size};
+        wp_payload_set(&slot->result, offset, size);
     wp_leave(v, index, WP_OUTCOME_OK);
 }
 

@@ -28,7 +28,7 @@ static bool is_named(struct world *w, uint64_t offset) {
     for (uint32_t i = 0; i < SLOTS; i++) {
         struct wp_slot *slot = &w->view[PARENT].slots[i];
         if (wp_state_phase(wp_load_relaxed(&slot->state)) == WP_PHASE_FREE) continue;
-        if (slot->argument.block == offset || slot->result.block == offset) return true;
+        if (wp_payload_block(&slot->argument) == offset || wp_payload_block(&slot->result) == offset) return true;
     }
     uint32_t index = 0;
     for (uint64_t lease; (lease = wp_lease_next(&w->view[PARENT].arena.leases, &index, WP_NO_SEAT)) != 0;)

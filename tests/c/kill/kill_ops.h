@@ -175,7 +175,7 @@ static void prepare_own_block(struct world *w, uint32_t seat) {
 }
 static void prepare_foreign_block(struct world *w, uint32_t seat) {
     prepare_done(w, seat);
-    w->block[0] = w->view[seat].slots[w->index].result.block;
+    w->block[0] = wp_payload_block(&w->view[seat].slots[w->index].result);
 }
 
 // Two messages to the victim: one in the lane, one in a block.

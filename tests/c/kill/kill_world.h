@@ -178,8 +178,9 @@ static void world_restore(struct world *w) {
 
 // ---- tasks
 
-static inline void *task_bytes(struct wp_view *v, struct wp_slot *slot, const struct wp_payload *where) {
-    return where->block != 0 ? wp_arena_at(&v->arena, where->block, where->bytes) : slot->bytes;
+static inline void *task_bytes(struct wp_view *v, struct wp_slot *slot, struct wp_payload *where) {
+    uint64_t block = wp_payload_block(where);
+    return block != 0 ? wp_arena_at(&v->arena, block, where->bytes) : slot->bytes;
 }
 
 // Reserve and fill a slot; large payloads go through the arena.
@@ -193,7 +194,7 @@ static inline wp_handle task_fill(struct wp_view *v, uint64_t id, uint32_t targe
     if (large) {
         uint64_t offset = 0;
         if (wp_arena_alloc(&v->arena, 3000, &offset) != WP_ALLOC_OK) return WP_NO_HANDLE;
-        slot->argument.block = offset;
+        wp_payload_set(&slot->argument, offset, sizeof(struct note));
     }
     struct note note = note_of(id);
     memcpy(task_bytes(v, slot, &slot->argument), &note, sizeof note);
@@ -205,11 +206,9 @@ static inline uint32_t target_none(void) { return wp_target(WP_NO_SEAT, WP_STREN
 static inline void task_write(struct wp_view *v, uint32_t index, uint64_t id, bool large) {
     struct wp_slot *slot = &v->slots[index];
     struct note result = note_of(RESULT_OF(id));
-    slot->result = (struct wp_payload){0, sizeof result};
-    if (large) {
-        uint64_t offset = 0;
-        if (wp_arena_alloc(&v->arena, 2000, &offset) == WP_ALLOC_OK) slot->result.block = offset;
-    }
+    uint64_t offset = 0;
+    if (large) (void)wp_arena_alloc(&v->arena, 2000, &offset); // without one it goes inline
+    wp_payload_set(&slot->result, offset, sizeof result);
     memcpy(task_bytes(v, slot, &slot->result), &result, sizeof result);
 }
 static inline uint64_t task_run(struct wp_view *v, struct ledger *ledger, uint32_t index) {
@@ -221,7 +220,7 @@ static inline uint64_t task_run(struct wp_view *v, struct ledger *ledger, uint32
     wp_slot_enter(slot);
     ledger->entered[note.id]++;
     ledger->left[note.id]++;
-    task_write(v, index, note.id, slot->argument.block != 0 || slot->attempt_limit > 1);
+    task_write(v, index, note.id, wp_payload_block(&slot->argument) != 0 || slot->attempt_limit > 1);
     wp_finish(v, index, WP_OUTCOME_OK);
     return note.id;
 }
