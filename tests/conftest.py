@@ -6,10 +6,16 @@ SPDX-License-Identifier: BSD-3-Clause
 import multiprocessing.forkserver
 import multiprocessing.resource_tracker
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 from helpers import children_of, shared_memory_names, wait_until
+
+# A shell starts what runs in its background with SIGINT ignored, and so would be every
+# process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def standing_processes() -> set[int | None]:

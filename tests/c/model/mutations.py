@@ -39,6 +39,7 @@ MEANS = {
     "wp_search.h": ["model_completion", "model_taskset", "model_wake", "model_recover"],
     "wp_home.h": ["model_completion", "model_wake", "model_recover"],
     "wp_pool.h": ["model_wake"],
+    "wp_lane.h": ["model_lane"],
     "wp_lease.h": ["model_arena"],
     "wp_span.h": ["model_arena"],
     "wp_arena.h": ["model_arena"],
@@ -855,7 +856,56 @@ ARENA = [
     Mutant("reclaim leaves what the dead owned", "wp_reclaim.h", "    wp_reclaim_owned(reclaim);\n", ""),
 ]
 
-MUTANTS = [*DEQUE, *SLOT, *TASKSET, *WAKE, *HOME, *RECOVER, *ARENA]
+LANE = [
+    Mutant(
+        "a record is published relaxed",
+        "wp_lane.h",
+        "    wp_store_release(&l->ends->tail, l->tail);",
+        "    wp_store_relaxed(&l->ends->tail, l->tail);",
+    ),
+    relaxed(
+        "a record is read by a relaxed tail", "wp_lane.h", "uint64_t tail = wp_load_acquire(&l->ends->tail);"
+    ),
+    Mutant(
+        "a record is let go relaxed",
+        "wp_lane.h",
+        "    wp_store_release(&l->ends->head, l->head);",
+        "    wp_store_relaxed(&l->ends->head, l->head);",
+    ),
+    relaxed(
+        "room is found by a relaxed head",
+        "wp_lane.h",
+        "    l->seen = wp_load_acquire(&l->ends->head);\n    return",
+    ),
+    Mutant(
+        "a record is let go before it is read",
+        "wp_lane.h",
+        "            l->next = at + span;\n",
+        "            l->next = at + span;\n            wp_store_release(&l->ends->head, l->next);\n",
+    ),
+    Mutant(
+        "the end of the ring is not passed over",
+        "wp_lane.h",
+        "    uint64_t pad = span <= left ? 0 : left;",
+        "    uint64_t pad = 0 * left;",
+    ),
+    Mutant(
+        "room for one more than there is",
+        "wp_lane.h",
+        "    l->seen = wp_load_acquire(&l->ends->head);\n"
+        "    return l->tail - l->seen <= l->capacity && bytes <= l->capacity - (l->tail - l->seen);",
+        "    l->seen = wp_load_acquire(&l->ends->head);\n"
+        "    return l->tail - l->seen <= l->capacity && bytes <= 16 + l->capacity - (l->tail - l->seen);",
+    ),
+    Mutant(
+        "a dead end's lane is not thrown away",
+        "wp_lane.h",
+        "    wp_store_relaxed(&l->ends->tail, 0);\n",
+        "",
+    ),
+]
+
+MUTANTS = [*DEQUE, *SLOT, *TASKSET, *WAKE, *HOME, *RECOVER, *ARENA, *LANE]
 
 
 def apply(mutant: Mutant, csrc: Path, copy: Path) -> str:
