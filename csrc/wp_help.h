@@ -130,7 +130,7 @@ static inline enum wp_next wp_help_wait(struct wp_view *view, wp_handle awaited,
     wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX); // sync parker.armed (publish)
     wp_fence_seq_cst();                            // sync wake.completion (observe): F2
     enum wp_next next = WP_NEXT_NOTHING;
-    if (wp_home_is_served(view, awaited))
+    if (wp_home_is_served_now(view, awaited))
         next = WP_NEXT_HARVEST;
     else if (wp_help_now(view, awaited, ancestor, mark, index))
         next = WP_NEXT_TASK;

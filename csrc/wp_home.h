@@ -179,9 +179,21 @@ static inline bool wp_home_is_served(struct wp_view *view, wp_handle awaited) {
     // sync slot.done (observe): the result read next is the one published.
     uint64_t state = wp_load_acquire(&view->slots[wp_handle_index(awaited)].state);
     // FREE, or another generation: another thread of this home has harvested it. DONE alone
-    // is not enough: whoever finished it may be stopped before it says so in the task set.
+    // is not enough: until it is announced in the task set, a harvest finds nothing.
     if (wp_state_phase(state) == WP_PHASE_DONE) return wp_home_has_completions(view);
     return wp_state_generation(state) != wp_handle_generation(awaited) || wp_state_phase(state) == WP_PHASE_FREE;
+}
+
+// The same, by who sleeps next: an outcome that is there and not announced the home announces
+// to itself, for whoever finished it may be stopped in between. (Its bit, when it comes, is stale.)
+static inline bool wp_home_is_served_now(struct wp_view *view, wp_handle awaited) {
+    if (wp_home_is_served(view, awaited)) return true;
+    if (awaited == WP_NO_HANDLE) return false;
+    uint32_t index = wp_handle_index(awaited);
+    // sync slot.done (observe): as in wp_home_is_served.
+    if (wp_state_phase(wp_load_acquire(&view->slots[index].state)) != WP_PHASE_DONE) return false;
+    wp_home_untake(view, index);
+    return true;
 }
 
 // Ask for the eventfd to be signalled at the next completion.
@@ -232,7 +244,7 @@ static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited,
     // would not be seen by the re-check.
     wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX); // sync parker.armed (publish)
     wp_fence_seq_cst();                            // sync wake.completion (observe): F2
-    enum wp_wait end = wp_home_is_served(view, awaited) ? WP_WAIT_WOKEN : wp_park_sleep(view, timeout_ns);
+    enum wp_wait end = wp_home_is_served_now(view, awaited) ? WP_WAIT_WOKEN : wp_park_sleep(view, timeout_ns);
     // sync parker.token (observe): an armed eventfd stays armed.
     wp_and_acq_rel(&seat->parker, ~(WP_PARKER_TOKEN | WP_PARKER_FUTEX));
     return end;

@@ -83,6 +83,19 @@ static void home_waits_each(void *arg) {
 }
 static void set_up_each(void) { set_up_with(model_is_long() ? 3 : 2, home_waits_each, 0); }
 
+// ---- for one whose finisher is stopped between the outcome and its announcement
+
+static void set_up_stopped(void) {
+    p = model_pool(3, 3, 1);
+    tasks = model_private(sizeof *tasks);
+    *tasks = 1;
+    running(1);
+    uint32_t index = wp_handle_index(p->task[0].handle);
+    model_task_write(&p->view[1].slots[index], MODEL_RESULT);
+    wp_slot_finish(&p->view[1].slots[index], WP_OUTCOME_OK);
+    model_actor("home", home_waits_each, NULL, 0);
+}
+
 // ---- in an event loop
 
 static void home_loops(void *arg) {
@@ -182,6 +195,7 @@ static void settled(void) {
 static const struct model_scenario scenarios[] = {
     {"any", "a sleep for any completion ends", set_up_any, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
     {"each", "a sleep for one task ends", set_up_each, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
+    {"stopped", "an outcome not announced", set_up_stopped, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
     {"eventfd", "an event loop is told", set_up_eventfd, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
     {"both",
      "an armed eventfd hides no sleeping thread",

@@ -87,8 +87,8 @@ DEQUE = [
     Mutant(
         "deque push overfills by one",
         "wp_deque.h",
-        "- (uint64_t)top) >= d->capacity)",
-        "- (uint64_t)top) > d->capacity)",
+        "- (uint64_t)top >= (uint64_t)d->capacity)",
+        "- (uint64_t)top > (uint64_t)d->capacity)",
     ),
     Mutant(
         "deque push publishes before it writes",
@@ -639,8 +639,8 @@ HOME = [
     Mutant(
         "home waits for the finisher's bit",
         "wp_home.h",
-        "    if (wp_taskset_is_empty(&wp_view_self(view)->completions)) wp_home_untake(view, wp_handle_index(awaited));\n",
-        "",
+        "enum wp_wait end = wp_home_is_served_now(view, awaited)",
+        "enum wp_wait end = wp_home_is_served(view, awaited)",
     ),
     Mutant(
         "submit places the hint first",
