@@ -94,10 +94,10 @@ static void set_up_wrap(void) {
 
 static void owner_pops_last(void *arg) {
     (void)arg;
-    push(1);
+    MODEL_CHECK(push(1));
     pop();
-    push(2);
-    push(3);
+    MODEL_CHECK(push(2)); // there is room, whoever had the last
+    MODEL_CHECK(push(3));
     pop();
     pop();
 }
