@@ -597,7 +597,7 @@ HOME = [
     Mutant(
         "home_wait does not look again",
         "wp_home.h",
-        "enum wp_wait end = wp_home_is_served(view, awaited) ? WP_WAIT_WOKEN : wp_park_sleep(view, timeout_ns);",
+        "enum wp_wait end = wp_home_is_served_now(view, awaited) ? WP_WAIT_WOKEN : wp_park_sleep(view, timeout_ns);",
         "enum wp_wait end = wp_park_sleep(view, timeout_ns);",
     ),
     Mutant(
