@@ -463,9 +463,10 @@ class WorkerPool(Executor, Generic[A, R]):
     def on_message(self, type: str, listener: Callable[[Any, Worker | None], object]) -> None:  # noqa: A002
         """Have ``listener(contents, worker)`` called for each message of ``type`` from a worker.
 
-        Listeners run one at a time, in the thread that waits for a task, else in the event
-        loop in which they were added, else in a thread of the pool's. One worker's messages
-        come in the order in which it posted them. A listener that raises is logged.
+        A listener that is added in an event loop is called in that loop while it runs, and
+        may use it freely. Others, and those of a loop that has ended, run one at a time in
+        the thread that waits for a task, else in a thread of the pool's. One worker's
+        messages come in the order in which it posted them. A listener that raises is logged.
 
         Args:
             type: As given to ``client.post_message_to_pool``.
