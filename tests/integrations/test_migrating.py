@@ -190,7 +190,8 @@ def test_every_row_of_the_javascript_pool_gives_what_it_says(
                 eval(cell, names)
                 if "on_message" in cell:
                     pool.add_task("World").result()
-                wait_until(lambda name=ast.literal_eval(expected): name in names["seen"])
+                told = ast.literal_eval(expected)
+                wait_until(lambda told=told: told in names["seen"])
             else:
                 assert value_of(cell, names) == ast.literal_eval(expected), cell
 
