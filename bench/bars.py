@@ -1,6 +1,6 @@
 """The figures that workpool is held to, judged on the samples of one run.
 
-Source: issue 2, "Figures it must reach". On a quiet machine with 2 CPUs.
+Source: issues 2 and 4, "Figures it must reach". On a quiet machine with 2 CPUs.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
@@ -71,6 +71,11 @@ BARS = [
         "start_up", "first result", ("futures-spawn",), 1, "first result beside ProcessPoolExecutor, spawn"
     ),
     _figure("steal", "speed-up, from a worker", 1.8, "a worker's deque, 2 workers beside 1"),
+    _figure("nested", "tasks", 200_000, "fork and join down to single leaves, 2 workers"),
+    _figure("grain", "20 us", 0.85, "efficiency, tasks of 20 us one by one, 2 workers"),
+    _figure("grain", "100 us", 0.93, "efficiency, tasks of 100 us one by one, 2 workers"),
+    _figure("grain", "1 ms", 0.97, "efficiency, tasks of 1 ms one by one, 2 workers"),
+    _figure("grain", "20 us, map", 0.93, "efficiency, items of 20 us through map, 2 workers"),
     _figure("messages", "round trip", 15.0, "message round trip, idle worker"),
     _figure("messages", "to worker", 300_000, "burst of messages, pool to worker"),
     _figure("messages", "to pool", 300_000, "burst of messages, worker to pool"),

@@ -147,7 +147,7 @@ def page(results: Results) -> str:
         summary = (cases.load(case).__doc__ or "").strip().splitlines()[0]
         lines += ["", f"## {case}", "", summary, "", case_table(results, case)]
     if results.bars:
-        lines += ["", "## The bars of issue 2", "", bar_table(results)]
+        lines += ["", "## The bars", "", bar_table(results)]
     return "\n".join(lines) + "\n"
 
 

@@ -55,6 +55,28 @@ def burn_nested(count: int) -> None:
         task.result()
 
 
+def fib_nested(n: int) -> int:
+    """Each call is a task that waits for two others, down to those that do nothing."""
+    from typing import Any
+
+    from workpool import current_client
+
+    if n < 2:
+        return n
+    client: Any = current_client()
+    one, two = client.submit(fib_nested, n - 1), client.submit(fib_nested, n - 2)
+    total: int = one.result() + two.result()
+    return total
+
+
+def count_to(steps: int) -> int:
+    """Pure Python for a time in proportion to ``steps``."""
+    total = 0
+    for step in range(steps):
+        total += step
+    return total
+
+
 def answer_messages(count: int) -> None:
     """Have this worker answer "ping" with "pong", and the last of `count` numbers with "counted"."""
     from typing import Any

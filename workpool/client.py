@@ -79,7 +79,7 @@ class WorkerClient:
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Run ``fn(*args, **kwargs)``: here when this task waits for it, or in another worker."""
-        return self._submit_through().submit(fn, args, kwargs)
+        return (self._submitter or self._submit_through()).submit(fn, args, kwargs)
 
     def map(
         self, fn: Callable[..., Any], *iterables: Iterable[Any], chunksize: int | None = None

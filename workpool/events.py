@@ -66,5 +66,7 @@ class Events:
         for listener in self._listeners[event]:
             try:
                 listener(*args)
-            except Exception:
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # SystemExit too: it would end the pool's own thread
                 _log.exception("%s: a listener of %r raised", self._name, event)

@@ -17,10 +17,12 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import collections
+import logging
 import os
 import select
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, Block, Seat
@@ -29,10 +31,12 @@ from workpool.messages import running_loop
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from workpool.local import Local
     from workpool.task import Task
+
+_log = logging.getLogger("workpool.gather")
 
 # A waiting main thread looks for signals this often: one that arrives between the last
 # look and the sleep would else be seen only at the next completion.
@@ -63,6 +67,7 @@ class Gatherer:
         self.to_notify: collections.deque[Task[Any]] = collections.deque()
         self._conditions: list[tuple[Callable[[], bool], Task[None]]] = []
         self._loops: dict[asyncio.AbstractEventLoop, _LoopReader] = {}
+        self._ended: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._closed = False
@@ -405,9 +410,12 @@ class Gatherer:
         poll.register(self.eventfd, select.POLLIN)
         while not self._closed:
             poll.poll()
-            self.on_event()
-            if self.listening:
-                self._stay_hot()
+            try:
+                self.on_event()
+                if self.listening:
+                    self._stay_hot()
+            except BaseException:  # of a callback: the others depend on this thread
+                _log.exception("a callback ended with what no callback should")
 
     def _stay_hot(self) -> None:
         """Lead, without a task to wait for, while messages come as fast as from another CPU."""
@@ -465,7 +473,18 @@ class Gatherer:
             for old in [other for other in self._loops if other.is_closed()]:
                 self._loops.pop(old).close()
             reader = self._loops[loop] = _LoopReader(self, loop)
+            if loop not in self._ended:
+                reader.end_with_loop(self._loop_ends)
         return reader
+
+    def _loop_ends(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A loop shuts down: the messages that it would have read are for the gather thread."""
+        self._ended.add(loop)
+        reader = self._loops.pop(loop, None)
+        if reader is not None:
+            reader.close()
+        if self.listening and not self._closed:
+            self.attend_in_thread()
 
     def close(self) -> None:
         """End the gather thread and let go of the loops."""
@@ -486,7 +505,27 @@ class _LoopReader:
         # A descriptor of its own: closing the pool's must not confuse the loop's selector.
         self._fd = os.dup(gatherer.eventfd)
         self._loop = loop
+        self._life: AsyncGenerator[None, None] | None = None
+        self._ends: Callable[[asyncio.AbstractEventLoop], None] | None = None
         loop.add_reader(self._fd, gatherer.on_event)
+
+    def end_with_loop(self, ends: Callable[[asyncio.AbstractEventLoop], None]) -> None:
+        """Have ``ends(loop)`` called when the loop, which runs in this thread, shuts down.
+
+        A loop tells nobody that it ends, but it closes the asynchronous generators that were
+        begun in it (``loop.shutdown_asyncgens``, which ``asyncio.run`` calls).
+        """
+        self._ends = ends
+        self._life = self._live()
+        _step(self._life.asend(None))
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            if self._ends is not None:
+                self._life = None
+                self._ends(self._loop)
 
     def settle(self, future: asyncio.Future[None]) -> None:
         if running_loop() is self._loop:
@@ -498,6 +537,10 @@ class _LoopReader:
             pass  # the loop is closed: nobody awaits there
 
     def close(self) -> None:
+        self._ends = None
+        life, self._life = self._life, None
+        if life is not None:
+            _step(life.aclose())
         if running_loop() is self._loop or self._loop.is_closed():
             self._remove()
             return
@@ -510,6 +553,14 @@ class _LoopReader:
         if not self._loop.is_closed():
             self._loop.remove_reader(self._fd)
         os.close(self._fd)
+
+
+def _step(awaitable: Any) -> None:
+    """Run an awaitable that waits for nothing."""
+    try:
+        awaitable.send(None)
+    except (StopIteration, RuntimeError):
+        pass  # it is done; or the loop closes the generator at this moment
 
 
 def _is_settled(task: Task[Any]) -> bool:

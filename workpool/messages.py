@@ -3,12 +3,14 @@
 A worker handles messages between tasks, while it is idle, at ``await`` and in
 ``client.poll_messages()``. In the parent whoever gathers (gather.py) runs the listeners,
 one at a time and in order; another thread that gathers meanwhile only empties the lanes.
+A listener that was added in an event loop is run by that loop while it runs.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
 
 from __future__ import annotations
 
+import collections
 import sys
 from _thread import allocate_lock, get_ident
 from types import CoroutineType
@@ -183,13 +185,14 @@ class PoolMessages:
         self._undelivered: dict[tuple[int, str], int] = {}  # by pid and type
         self._running = allocate_lock()  # held while listeners run
         self._runner: int | None = None  # the thread that holds it
+        self._loops: list[_LoopCalls] = []
         self.main = MainClient(self)
 
     # ---- listeners -------------------------------------------------------------------
 
     def add(self, type: str, listener: Handler) -> None:  # noqa: A002
         """Have ``listener(contents, worker)`` called for messages of ``type``."""
-        self._table.add(type, listener)
+        self._table.add(type, self._in_loop(listener))
         early = [message for message in self._kept if message[1] == type]
         if early:
             self._kept = [message for message in self._kept if message[1] != type]
@@ -199,8 +202,20 @@ class PoolMessages:
 
     def add_to_main(self, type: str, handler: Handler) -> None:  # noqa: A002
         """The same for messages to the main client."""
-        self._main_table.add(type, handler)
+        self._main_table.add(type, self._in_loop(handler))
         self._listen()
+
+    def _in_loop(self, listener: Handler) -> Handler:
+        """The listener itself, or what has it called by the event loop that runs here."""
+        loop = running_loop()
+        if loop is None or not callable(listener):
+            return listener
+        self._loops = [calls for calls in self._loops if calls or not calls.loop.is_closed()]
+        for calls in self._loops:
+            if calls.loop is loop:
+                return _InLoop(listener, calls)
+        self._loops.append(_LoopCalls(loop))
+        return _InLoop(listener, self._loops[-1])
 
     def remove(self, type: str, listener: Handler) -> None:  # noqa: A002
         """Take add() back; nothing happens if there is no such listener."""
@@ -275,6 +290,8 @@ class PoolMessages:
             if self._running.acquire(True, 0.5):  # in slices, so that Ctrl-C is seen
                 self._running.release()
                 self.dispatch()
+        for calls in self._loops:
+            calls.finish()
 
     def _drain(self) -> int:
         seat = self._seat
@@ -309,10 +326,73 @@ class PoolMessages:
                 self._kept = [*self._kept[1 - _KEPT :], message]
             return
         for handler in handlers:
+            if type(handler) is _InLoop:
+                handler.calls.add((handler.listener, contents, other, kind, self._name))
+            else:
+                _call(handler, contents, other, kind, self._name)
+
+
+def _call(listener: Handler, contents: Any, other: MainClient | Worker | None, kind: str, name: str) -> None:
+    try:
+        listener(contents, other)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # SystemExit too: it would end the pool's own thread, and nobody would gather
+        log().exception("%s: a listener for message %r raised", name, kind)
+
+
+class _InLoop:
+    """A listener and the calls of the loop in which it was added; equal to the listener alone."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, listener: Handler, calls: _LoopCalls) -> None:
+        self.listener = listener
+        self.calls = calls
+
+    def __call__(self, contents: Any, other: Any) -> None:
+        self.listener(contents, other)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.listener == (other.listener if isinstance(other, _InLoop) else other))
+
+
+class _LoopCalls:
+    """The calls that one event loop still has to make, in order."""
+
+    def __init__(self, loop: Any) -> None:
+        self.loop = loop
+        self._calls: collections.deque[tuple[Any, Any, Any, str, str]] = collections.deque()
+        self._calling = allocate_lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def add(self, call: tuple[Any, Any, Any, str, str]) -> None:
+        """Have the loop make a call; make it here if this is the loop's thread, or the loop stands."""
+        self._calls.append(call)
+        if running_loop() is not self.loop and self.loop.is_running():
             try:
-                handler(contents, other)
-            except Exception:
-                log().exception("%s: a listener for message %r raised", self._name, kind)
+                self.loop.call_soon_threadsafe(self._make)
+                return
+            except RuntimeError:
+                pass  # it was closed this instant
+        self._make()
+
+    def finish(self) -> None:
+        """Make the calls that are left, unless another thread's loop will."""
+        if running_loop() is self.loop or not self.loop.is_running():
+            self._make()
+
+    def _make(self) -> None:
+        while self._calls:
+            if not self._calling.acquire(False):
+                return  # under one of them, which waits, or another thread: it looks again
+            try:
+                while self._calls:
+                    _call(*self._calls.popleft())
+            finally:
+                self._calling.release()
 
 
 def running_loop() -> Any:

@@ -51,6 +51,7 @@ class NestedGatherer(Gatherer):
         self._mark = 0
         self._marked: object = None  # the running task whose mark it is
         self._depth = 0
+        self._deepest = -1  # the depth that the recursion limit allows for
         self._ask_at = runner.grow_at
         self._recursion_limit = sys.getrecursionlimit()
 
@@ -77,21 +78,28 @@ class NestedGatherer(Gatherer):
             error = RecursionError(f"more than {_MOST_NESTED} tasks wait for one another in one worker")
             self._runner.finish_error(index, error)
             return
-        client = self._runner.client
-        saved = client.running, self._marked, self._mark
+        runner = self._runner
+        client = runner.client
+        running, marked, mark = client.running, self._marked, self._mark
         self._depth += 1
-        needed = self._recursion_limit + self._depth * _FRAMES_EACH
-        if needed > sys.getrecursionlimit():
-            sys.setrecursionlimit(needed + 50 * _FRAMES_EACH)
+        if self._depth > self._deepest:
+            self._allow_deeper()
         try:
-            coroutine = self._runner.begin(index)
+            coroutine = runner.begin(index)
             if coroutine is not None:
                 self._run_coroutine(coroutine)
         finally:
             self._depth -= 1
-            client.running, self._marked, self._mark = saved
-            if client.running is not None:
-                self.seat.resume(client.running[0])
+            client.running, self._marked, self._mark = running, marked, mark
+            if running is not None:
+                self.seat.resume(running[0])
+
+    def _allow_deeper(self) -> None:
+        """Have room for the frames of 50 more tasks in this one's place."""
+        self._deepest = self._depth + 50
+        needed = self._recursion_limit + self._deepest * _FRAMES_EACH
+        if needed > sys.getrecursionlimit():
+            sys.setrecursionlimit(needed)
 
     def _run_coroutine(self, coroutine: Coroutine[Any, Any, None]) -> None:
         try:
@@ -111,24 +119,23 @@ class NestedGatherer(Gatherer):
     def start(self, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int = 1) -> None:
         """Offer a task to this worker and to thieves; out of slots, run own tasks first."""
         parent, _ = self._frame()
+        seat = self.seat
         try:
-            while not self._start_from(parent, task, block, call, payload, attempts):
+            while True:
+                seat.parent = parent
+                try:
+                    started = seat.start(task, block, call, payload, attempts)
+                finally:
+                    seat.parent = NO_HANDLE
+                if started:
+                    break
                 self._make_room()
         except Exception as error:  # it cannot be encoded: that is its outcome
             if not task.settle(OUTCOME_ERROR, error):
                 raise
-        if self.seat.outstanding > self._ask_at:
-            self._ask_at = 2 * self.seat.outstanding  # the parent looks at all tasks: seldom is enough
+        if seat.outstanding > self._ask_at:
+            self._ask_at = 2 * seat.outstanding  # the parent looks at all tasks: seldom is enough
             os.eventfd_write(self._runner.hungry_fd, 1)
-
-    def _start_from(
-        self, parent: int, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int
-    ) -> bool:
-        self.seat.parent = parent
-        try:
-            return self.seat.start(task, block, call, payload, attempts)
-        finally:
-            self.seat.parent = NO_HANDLE
 
     def _make_room(self) -> None:
         if not self._is_main():
@@ -139,17 +146,41 @@ class NestedGatherer(Gatherer):
                 self._run(index)
         self.collect()
 
+    def collect(self) -> None:
+        """Settle what is done, and notify who watches: a worker's tasks do not wait for slots."""
+        watched = self.seat.harvest()
+        if watched is not None:
+            self._announce(watched)
+        elif self.to_notify:  # left by one who was interrupted
+            self._announce([])
+
     def wait(self, task: Task[Any], timeout: float | None) -> None:
         """Return when ``task`` has an outcome; run it, or help, meanwhile.
 
         Raises:
             TimeoutError: It has none after ``timeout`` seconds, and nothing runs here.
         """
+        if timeout is None and self._is_main():
+            self._help(task)
+            return
         self.collect()
         if not task.done():
             self.help_until(task.done, task, timeout)
         if not task.done():
             raise TimeoutError
+
+    def _help(self, task: Task[Any]) -> None:
+        """help_until() for the usual: fork and join pays for every step here."""
+        seat, handle = self.seat, task.handle
+        _, mark = self._frame()
+        try:
+            while not task.outcome_code:
+                index = seat.help(task, handle, mark, None)
+                if index >= 0:
+                    self._run(index)
+                self.collect()
+        finally:
+            seat.trim(mark)
 
     def help_until(self, done: Any, task: Task[Any] | None, timeout: float | None) -> None:
         """Help until ``done()``, or until the time is up."""
@@ -214,6 +245,7 @@ class Submitter:
         self._seat = runner.seat
         self._gatherer = runner.nest()
         self._functions = Functions(runner.seat, runner.incarnation)
+        self._last: tuple[object, Block | None] = (None, None)
 
     def add_task(self, arg: Any, key: Any, meta: Any, retries: int) -> Task[Any]:
         """Run the pool's entrypoint on ``arg``."""
@@ -226,13 +258,15 @@ class Submitter:
     def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
         """Run ``fn(*args, **kwargs)``."""
         task: Task[Any] = Task(self._seat)
-        block = self._find(fn, task)
-        if block is None:
+        last, block = self._last
+        if fn is not last:
+            block = self._find(fn, task)
+        if block is not None and not kwargs:
+            self._gatherer.start(task, block, _core.CALL_MANY, args)
+        elif block is None:
             self._start(task, None, _core.CALL_OBJECT, (fn, args, kwargs))
-        elif kwargs:
-            self._start(task, block, _core.CALL_KEYWORDS, (args, kwargs))
         else:
-            self._start(task, block, _core.CALL_MANY, args)
+            self._start(task, block, _core.CALL_KEYWORDS, (args, kwargs))
         return task
 
     def map(
@@ -264,10 +298,13 @@ class Submitter:
 
     def _find(self, fn: Callable[..., Any], task: Task[Any]) -> Block | None:
         try:
-            return self._functions.find(fn)
+            block = self._functions.find(fn)
         except Exception as error:  # it cannot be pickled: the task's outcome
             self._gatherer.settle(task, OUTCOME_ERROR, error)
             return None
+        if block is not None:
+            self._last = (fn, block)
+        return block
 
     def _start(
         self,

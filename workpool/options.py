@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from multiprocessing.context import BaseContext
 
     from workpool.pool import WorkerPool
+    from workpool.supervisor import Worker
     from workpool.task import Task
 
 T = TypeVar("T")
@@ -46,6 +48,23 @@ class TaskOptions(TypedDict, total=False):
     cost: float | None
     priority: int
     retries: int
+
+
+class PoolOptions(TypedDict, total=False):
+    """The keyword options of ``WorkerPool``: for its overloads, which cannot repeat them all."""
+
+    entrypoint_name: str
+    tasks_per_worker: float
+    worker_concurrency: int
+    start_method: str | None
+    mp_context: BaseContext | None
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+    memory: int | None
+    spin: float | None
+    name: str | None
+    inherent_cost: Callable[[Task[Any]], float] | None
+    worker_cost: Callable[[Task[Any], Worker], float] | None
 
 
 class Options:

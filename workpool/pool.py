@@ -8,21 +8,21 @@ from __future__ import annotations
 import itertools
 import weakref
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, overload
 
 from workpool import _core
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
 from workpool.mapped import PoolMap
-from workpool.options import MAIN, Options, OptionsView, TaskOptions
+from workpool.options import MAIN, Options, OptionsView, PoolOptions, TaskOptions
 from workpool.runtime import Runtime, abandon
 from workpool.statistics import PoolStatistics, snapshot
 from workpool.task import Task
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
     from collections.abc import Mapping as MappingOf
     from multiprocessing.context import BaseContext
     from types import ModuleType, TracebackType
@@ -73,6 +73,23 @@ class WorkerPool(Executor, Generic[A, R]):
         EntrypointError: No such entrypoint.
         ArenaFull: The system's shared memory cannot hold the pool.
     """
+
+    # What is typed of the entrypoint is typed of add_task; a file or module may do anything.
+    @overload
+    def __init__(
+        self: WorkerPool[Any, Any], entrypoint: ModuleType | str | os.PathLike[str] | None = None,
+        max_workers: int | None = None, **options: Unpack[PoolOptions],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self, entrypoint: Callable[[A], Coroutine[Any, Any, R]] | Callable[[A, Any], Coroutine[Any, Any, R]],
+        max_workers: int | None = None, **options: Unpack[PoolOptions],
+    ) -> None: ...  # fmt: skip
+    @overload
+    def __init__(
+        self, entrypoint: Callable[[A], R] | Callable[[A, Any], R],
+        max_workers: int | None = None, **options: Unpack[PoolOptions],
+    ) -> None: ...  # fmt: skip
 
     def __init__(
         self,
@@ -463,9 +480,10 @@ class WorkerPool(Executor, Generic[A, R]):
     def on_message(self, type: str, listener: Callable[[Any, Worker | None], object]) -> None:  # noqa: A002
         """Have ``listener(contents, worker)`` called for each message of ``type`` from a worker.
 
-        Listeners run one at a time, in the thread that waits for a task, else in the event
-        loop in which they were added, else in a thread of the pool's. One worker's messages
-        come in the order in which it posted them. A listener that raises is logged.
+        A listener that is added in an event loop is called in that loop while it runs, and
+        may use it freely. Others, and those of a loop that has ended, run one at a time in
+        the thread that waits for a task, else in a thread of the pool's. One worker's
+        messages come in the order in which it posted them. A listener that raises is logged.
 
         Args:
             type: As given to ``client.post_message_to_pool``.

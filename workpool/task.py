@@ -220,5 +220,7 @@ class _Extras:
 def _call(fn: Callable[[Any], object], task: Task[Any]) -> None:
     try:
         fn(task)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # SystemExit too: it would end the pool's own thread
         _log.exception("exception calling callback for %r", task)

@@ -56,6 +56,22 @@ def scatter(path: str, number: int, children: int) -> int:
     return number
 
 
+def posting_entrypoint() -> Callable[..., Any]:
+    """Post each number, take a moment, and answer what is asked meanwhile."""
+
+    def run(number: int, client: Any) -> int:
+        client.post_message_to_pool("number", number)
+        time.sleep(0.002)
+        client.poll_messages()
+        return number
+
+    def answer(question: int, client: Any) -> None:
+        client.post_message_to_pool("answer", question)
+
+    run.on_worker_start = lambda client: client.on_message("ask", answer)  # type: ignore[attr-defined]
+    return run
+
+
 class Fatal:
     """A value that kills whoever unpickles it."""
 

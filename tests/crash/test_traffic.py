@@ -97,6 +97,54 @@ class Traffic:
         for task, number in offered:
             assert task.result(50) == number  # no death is final
 
+    def optioned(self, options: Callable[[int], Any], count: int = FEW) -> None:
+        """Tasks with options, by their number."""
+        offered = []
+        for number in self.take(count):
+            view = self.pool.options(**options(number))
+            offered.append((view.submit(crash_tasks.sign_slowly, self.path, number), number))
+        for task, number in offered:
+            self.settle(task, number)
+
+    def light(self) -> None:
+        self.optioned(lambda number: {"worker_affinity": 1 + number % 3})
+
+    def strong(self) -> None:
+        self.optioned(lambda number: {"worker_affinity": 1 + number % 3, "affinity_strength": "strong"})
+
+    def force(self) -> None:
+        self.optioned(lambda number: {"worker_affinity": 1 + number % 3, "affinity_strength": "force"})
+
+    def priorities(self) -> None:
+        self.optioned(lambda number: {"priority": number % 16 - 8})
+
+    def keyed(self) -> None:
+        self.optioned(lambda number: {"key": number % 7})
+
+    def main(self) -> None:
+        """Tasks of the parent, which no kill can touch, and workers' tasks under them."""
+        here = self.pool.options(worker_affinity="main")
+
+        def both(number: int) -> int:
+            crash_tasks.sign(self.path, number)
+            self.settle(self.pool.submit(crash_tasks.sign_slowly, self.path, number + 1), number + 1)
+            return number
+
+        offered = [(here.submit(both, number), number) for number in self.take(FEW)[::2]]
+        for task, number in offered:
+            assert task.result(50) == number
+
+    def resized(self) -> None:
+        """The pool shrinks and grows with tasks of all kinds queued."""
+        offered = [(self.pool.submit(crash_tasks.sign_slowly, self.path, n), n) for n in self.take(FEW)]
+        strong = self.pool.options(worker_affinity=1 + len(offered) % 3, affinity_strength="strong")
+        offered += [(strong.submit(crash_tasks.sign_slowly, self.path, n), n) for n in self.take(FEW // 4)]
+        self.pool.resize_down_to(1)
+        offered += [(self.pool.submit(crash_tasks.sign_slowly, self.path, n), n) for n in self.take(FEW)]
+        self.pool.resize_up_to(3)
+        for task, number in offered:
+            self.settle(task, number)
+
 
 @contextlib.contextmanager
 def killing(pool: Pool, seed: str, kills: int = KILLS) -> Iterator[Callable[[], int]]:
@@ -125,9 +173,11 @@ def killing(pool: Pool, seed: str, kills: int = KILLS) -> Iterator[Callable[[], 
         thread.join()
 
 
-@pytest.mark.parametrize(
-    "kind", ["burst", "slow_burst", "coroutines", "mapped", "fork_join", "forgotten", "retried"]
-)
+# A death costs the task in hand; a worker has several coroutines, chunks and nested tasks there.
+ONE_EACH = ("burst", "slow_burst", "light", "strong", "force", "priorities", "keyed", "main", "resized")
+
+
+@pytest.mark.parametrize("kind", [*ONE_EACH, "coroutines", "mapped", "fork_join", "forgotten", "retried"])
 def test_kills_during_traffic(kind: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     trace.touch()
@@ -142,6 +192,7 @@ def test_kills_during_traffic(kind: str, tmp_path: Path) -> None:
         pool.when_idle().result(50)
         wait_until(lambda: pool.statistics().slots_free == slots, 20.0)
         deaths = killed()
+    assert deaths > 0
     entered = Counter(map(int, trace.read_text().split()))
     if kind == "retried":
         assert set(entered) == set(range(traffic.numbers))
@@ -150,8 +201,41 @@ def test_kills_during_traffic(kind: str, tmp_path: Path) -> None:
     lost = set(range(traffic.numbers)) - set(entered) - traffic.died
     # A child that nobody waited for may fall with whoever had just begun it.
     assert len(lost) <= (deaths if kind == "forgotten" else 0), lost
-    if kind in ("burst", "slow_burst"):  # a death costs the task in hand
+    if kind in ONE_EACH:
         assert len(traffic.died) <= deaths
+
+
+@pytest.mark.parametrize("method", ["exec", "spawn", "forkserver", "fork"])
+def test_kills_while_messages_go_both_ways(method: str, tmp_path: Path) -> None:
+    heard: list[int] = []
+    answers: list[tuple[int, Any]] = []
+    ended: set[int] = set()
+    numbers = 0
+    entry = crash_tasks.posting_entrypoint()
+    with WorkerPool(entry, max_workers=2, tasks_per_worker=0, start_method=method) as pool:
+        pool.on_message("number", lambda number, worker: heard.append(number))
+        pool.on_message("answer", lambda question, worker: answers.append((question, worker.pid)))
+        pool.wait_ready(30)
+        with killing(pool, "messages", kills=4) as killed:
+            end = time.monotonic() + 40
+            while killed() < 4 and time.monotonic() < end:
+                offered = [(pool.add_task(number), number) for number in range(numbers, numbers + FEW)]
+                numbers += FEW
+                for question in range(100):
+                    pool.post_message_to_workers("ask", question)
+                for task, number in offered:
+                    with contextlib.suppress(WorkerDied):
+                        assert task.result(50) == number
+                        ended.add(number)
+        # What a task posted before it ended has arrived, or will, and nothing comes twice.
+        wait_until(lambda: ended <= set(heard), 20.0)
+        assert max(Counter(heard).values()) == 1
+        assert numbers - len(ended) <= killed() > 0
+        # Whoever sits there now hears, and is heard.
+        pool.wait_ready(30)
+        pids = {worker.pid for worker in pool.workers}
+        pool.post_message_to_workers("ask", -1)
+        wait_until(lambda: {pid for question, pid in answers if question == -1} == pids, 20.0)
 
 
 def test_kills_while_tasks_are_cancelled(tmp_path: Path) -> None:

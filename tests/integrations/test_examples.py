@@ -4,6 +4,7 @@ SPDX-License-Identifier: BSD-3-Clause
 """
 
 import json
+import math
 import runpy
 import subprocess
 import sys
@@ -41,6 +42,8 @@ def test_every_example_is_tested() -> None:
 def test_greeting_greets_each_name() -> None:
     said = python("-m", "workpool", "run", EXAMPLES / "greeting.py", "-", stdin="Ada\nGrace\n")
     assert said == "Hello, Ada!\nHello, Grace!\n"
+    assert python(EXAMPLES / "greeting.py", "Ada", "Grace") == said
+    assert python(EXAMPLES / "greeting.py") == "Hello, World!\n"
 
 
 def test_input_is_the_data_set() -> None:
@@ -88,6 +91,51 @@ def test_hooks_answers_as_a_serial_search_does() -> None:
     counts = [int(line.split()[-2]) for line in said.splitlines() if "answered" in line]
     assert sum(counts) == 200
     assert 1 <= len(counts) <= 2
+
+
+def test_messages_stop_the_workers_once_pi_is_known() -> None:
+    words = python(EXAMPLES / "messages.py").split()
+    value, points = float(words[2].rstrip(",")), int(words[4])
+    assert value == pytest.approx(math.pi, abs=6e-3)  # six standard errors
+    # One more is thrown while the message is on its way: some, and not for ever.
+    assert 2_600_000 <= points < 20_000_000
+
+
+def test_affinity_makes_a_table_where_it_is_and_keeps_one_register() -> None:
+    words = python(EXAMPLES / "affinity.py").split()
+    assert words[:4] == ["320", "questions,", "8", "tables,"]
+    assert 8 <= int(words[5]) <= 16
+
+
+def test_main_fills_a_database_of_the_parent() -> None:
+    below = np.ones(200_000, bool)
+    below[:2] = False
+    for n in range(2, 448):
+        below[2 * n :: n] = False
+    assert python(EXAMPLES / "main.py") == f"{below.sum()} primes below 200000\n"
+
+
+def test_quadrature_finds_the_peak() -> None:
+    value, _, intervals, _ = python(EXAMPLES / "quadrature.py").split()
+    assert float(value) == pytest.approx(math.atan(0.7e4) + math.atan(0.3e4), abs=1e-9)
+    assert int(intervals) > 1000
+
+
+def test_sweep_learns_its_costs_and_knows_them_when_run_again() -> None:
+    first = python(EXAMPLES / "sweep.py", "costs.json")
+    learned = json.loads(Path("costs.json").read_text())
+    assert len(learned) == 50
+    assert learned["1.0"] > learned["1.78"] > 0  # from many sweeps to few
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / "sweep.py", "costs.json"], capture_output=True, text=True, timeout=50
+    )
+    assert done.stdout == first
+    assert "50 of 50 costs were known" in done.stderr
+
+
+@pytest.mark.parametrize(("queens", "solutions"), [(1, 1), (3, 0), (8, 92), (9, 352)])
+def test_queens_counts_as_the_encyclopedia_does(queens: int, solutions: int) -> None:
+    assert python(EXAMPLES / "queens.py", str(queens)) == f"{queens} queens: {solutions} solutions\n"
 
 
 def test_examples_are_entrypoints_of_their_own() -> None:

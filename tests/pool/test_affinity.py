@@ -43,6 +43,24 @@ def test_each_strength_finds_an_idle_target_with_every_start_method(method: str)
         assert bound(pool, "main", None, here).result(20)[0] == os.getpid()
 
 
+@pytest.mark.parametrize("method", ["exec", "spawn", "forkserver", "fork"])
+def test_each_row_holds_behind_a_busy_target_with_every_start_method(method: str, gate: Gate) -> None:
+    with WorkerPool(max_workers=2, tasks_per_worker=0, start_method=method) as pool:
+        pool.wait_ready(30)
+        held = hold_seat(pool, 2, gate)
+        bound_by_force = bound(pool, 2, "force", where_and_pid)
+        assert bound(pool, 2, "light").result(20) == 1
+        assert bound(pool, 2, "strong").result(20) == 1  # it is stuck
+        assert bound(pool, "main", None, here).result(20)[0] == os.getpid()
+        assert not held.done() and not bound_by_force.running() and not bound_by_force.done()
+        victim = pool.workers[1].pid
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(WorkerDied):
+            held.result(20)
+        seat, pid = bound_by_force.result(20)
+        assert seat == 2 and pid not in (victim, pool.workers[0].pid)
+
+
 def test_a_light_task_goes_to_its_idle_target_first(pool: Pool) -> None:
     found = []
     for _ in range(50):

@@ -563,6 +563,122 @@ def test_asyncio_serves_listeners_in_its_loop() -> None:
     assert threads == {threading.get_ident()}
 
 
+def test_listener_added_in_a_loop_is_called_there_whoever_gathers() -> None:
+    count = 20
+
+    async def main() -> tuple[list[Any], set[int]]:
+        got: list[Any] = []
+        threads: set[int] = set()
+        all_there = asyncio.Event()
+
+        def listener(contents: Any, worker: Any) -> None:
+            threads.add(threading.get_ident())
+            got.append(contents)
+            if len(got) == 5 * count:
+                all_there.set()  # not safe from another thread
+
+        async with WorkerPool(posting, max_workers=1) as pool:
+            pool.on_message("item", listener)
+            pool.add_task(0).add_done_callback(lambda task: None)  # there is a gather thread
+            loop = asyncio.get_running_loop()
+            for _ in range(count):
+                # A thread that waits for a task gathers, too.
+                await loop.run_in_executor(None, pool.add_task(5).result)
+            await asyncio.wait_for(all_there.wait(), 20)
+        return got, threads
+
+    got, threads = asyncio.run(main())
+    assert got == list(range(5)) * count
+    assert threads == {threading.get_ident()}
+
+
+def test_listener_of_a_loop_is_called_though_the_loop_has_ended() -> None:
+    with WorkerPool(posting, max_workers=1) as pool:
+
+        async def main() -> Heard:
+            heard = Heard(pool, "item")
+            await pool.add_task(2)
+            while len(heard.all) < 2:
+                await asyncio.sleep(0.001)
+            return heard
+
+        heard = asyncio.run(main())
+        pool.add_task(3)  # and nobody waits for it
+        assert heard.wait("item", 5) == [0, 1, 0, 1, 2]
+
+        async def again() -> None:  # another loop, and the listener added anew
+            late = Heard(pool, "item")
+            pool.add_task(1)
+            while not late.all:
+                await asyncio.sleep(0.001)
+
+        asyncio.run(asyncio.wait_for(again(), 20))
+        heard.wait("item", 6)
+
+
+def test_listener_that_was_added_in_a_loop_is_removed_like_any_other() -> None:
+    calls: list[Any] = []
+
+    def listener(contents: Any, worker: Any) -> None:
+        calls.append(contents)
+
+    with WorkerPool(posting, max_workers=1) as pool:
+        heard = Heard(pool, "item")
+
+        async def main() -> None:
+            for _ in range(2):
+                pool.on_message("item", listener)
+
+        asyncio.run(main())
+        pool.on_message("item", listener)  # it is there already
+        pool.add_task(1).result()
+        heard.wait("item", 1)
+        wait_until(lambda: calls == [0])
+        pool.remove_message_listener("item", listener)
+        pool.add_task(1).result()
+        heard.wait("item", 2)
+    assert calls == [0]
+
+
+def test_listener_that_exits_is_logged_and_messages_and_callbacks_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def leave(*_: object) -> None:
+        raise SystemExit(3)
+
+    with WorkerPool(posting, max_workers=1) as pool:
+        pool.on_message("item", leave)
+        pool.on("task-complete", leave)
+        heard = Heard(pool, "item")
+        for round_ in range(1, 4):
+            task = pool.add_task(1)  # nobody waits: the pool's thread gathers
+            task.add_done_callback(leave)
+            heard.wait("item", round_)
+            wait_until(lambda task=task: task.done())
+        called = threading.Event()
+        pool.add_task(0).add_done_callback(lambda task: called.set())
+        assert called.wait(20)
+    assert caplog.text.count("SystemExit: 3") == 3 + 3 + 4
+
+
+def test_listeners_may_be_added_and_removed_while_one_runs() -> None:
+    with WorkerPool(posting, max_workers=1) as pool:
+        got: list[Any] = []
+
+        def first(contents: Any, worker: Any) -> None:
+            got.append(("first", contents))
+            pool.remove_message_listener("item", first)
+            pool.on_message("item", second)
+
+        def second(contents: Any, worker: Any) -> None:
+            got.append(("second", contents))
+
+        pool.on_message("item", first)
+        pool.add_task(3)
+        wait_until(lambda: len(got) == 3)
+        assert got == [("first", 0), ("second", 1), ("second", 2)]
+
+
 def test_main_client_hears_what_the_workers_are_told() -> None:
     with WorkerPool(answering, max_workers=1) as pool:
         heard = Heard(pool, "echo", "from main")
