@@ -50,5 +50,5 @@ def is_alive(pid: int) -> bool:
 
 
 def shared_memory_names() -> set[str]:
-    """Return the names in ``/dev/shm``."""
-    return {entry.name for entry in os.scandir("/dev/shm")}
+    """Return the names of segments in ``/dev/shm``: others' semaphores and folders come and go."""
+    return {entry.name for entry in os.scandir("/dev/shm") if entry.name.startswith("psm_")}
