@@ -16,8 +16,8 @@ import weakref
 from types import BuiltinFunctionType, FunctionType
 
 from workpool import _codec
-from workpool._core import OUTCOME_DIED, Block, Seat, TaskCore
-from workpool.errors import RemoteError, RemoteTraceback
+from workpool._core import OUTCOME_DIED, OUTCOME_ERROR, OUTCOME_TIMEOUT, Block, Seat, TaskCore
+from workpool.errors import RemoteError, RemoteTraceback, TaskTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -129,6 +129,8 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
         return WorkerDied(
             seat, pid, status, task.id, task.key, "ran" if entered else "unpickled the arguments of"
         )
+    if outcome == OUTCOME_TIMEOUT:
+        return _timeout(None if payload is None else unpack_outcome(OUTCOME_ERROR, payload, task), task)
     data, text, before = pickle.loads(payload)
     if before is not None:
         task.partial = pickle.loads(before)
@@ -139,3 +141,13 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
     # Past a __setattr__ of its own, as frozen exceptions have.
     BaseException.__dict__["__cause__"].__set__(error, RemoteTraceback(text))
     return error  # type: ignore[no-any-return]
+
+
+def _timeout(ended_with: BaseException | None, task: TaskCore) -> TaskTimeout:
+    """The error of a task whose time was up, with what it ended with as the cause."""
+    key = "" if task.key is None else f" (key {task.key!r})"
+    error = TaskTimeout(f"task {task.id}{key} ran longer than its {task.limit:g} s")
+    if isinstance(ended_with, TaskTimeout):  # made by the worker, where it was interrupted
+        ended_with = ended_with.__cause__
+    error.__cause__ = ended_with
+    return error

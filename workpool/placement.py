@@ -163,7 +163,11 @@ class Placement:
             pending = False
         self._tell(task)
         if pending:
+            if options.timeout is not None:
+                task.limit = options.timeout
             self._gatherer.start(task, block, call, payload, options.retries + 1)
+            if options.timeout is not None:
+                self._gatherer.on_limit(options.timeout)
             if options.priority and task.outcome_code == 0:
                 self.ageing.watch(task, options.priority)
         if self._events.complete:

@@ -62,6 +62,8 @@ class WorkerPool(Executor, Generic[A, R]):
         initializer, initargs: Called in each worker when it starts, before the start hook.
         memory: Bytes of shared memory for payloads; by default half of what is free.
         spin: Seconds an idle side looks before it sleeps, at most; None adapts, 0 sleeps at once.
+        grace: Seconds that a running task has to clean up, when it is cancelled with force or
+            its time is up, before its worker is killed and replaced.
         name: Shown in logs and thread names.
         inherent_cost: ``f(task)``: seconds the task is thought to take anywhere, for tasks
             without ``cost=`` whose key is not known. ``task.argument`` is a map's item, and
@@ -88,6 +90,7 @@ class WorkerPool(Executor, Generic[A, R]):
         initargs: tuple[Any, ...] = (),
         memory: int | None = None,
         spin: float | None = None,
+        grace: float = 1.0,
         name: str | None = None,
         inherent_cost: Callable[[Task[Any]], float] | None = None,
         worker_cost: Callable[[Task[Any], Worker], float] | None = None,
@@ -112,13 +115,14 @@ class WorkerPool(Executor, Generic[A, R]):
             _check_at_least("memory", memory, 1)
         if spin is not None:
             _check_at_least("spin", spin, 0)
+        _check_at_least("grace", grace, 0)
         self.name = name or f"workpool-{next(_pool_numbers)}"
         self._tasks_per_worker = tasks_per_worker
         self._closed = self._cancelled = False
         self._runtime = runtime = Runtime(
             name=self.name, workers=self._max_workers, cpus=usable_cpus(), memory=memory,
             spin=_SPIN_SECONDS if spin is None else spin, concurrency=worker_concurrency,
-            grow_at=tasks_per_worker or _NEVER,
+            grow_at=tasks_per_worker or _NEVER, grace=grace,
             method=start_method, context=mp_context, entrypoint=find(entrypoint, entrypoint_name),
             initializer=initializer, initargs=initargs, inherent_cost=inherent_cost, worker_cost=worker_cost,
         )  # fmt: skip
@@ -139,7 +143,8 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def add_task(
         self, arg: A, *, worker_affinity: int | str | None = None, affinity_strength: str | None = None,
-        key: Any = None, meta: Any = None, cost: float | None = None, priority: int = 0, retries: int = 0,
+        key: Any = None, meta: Any = None, cost: float | None = None, priority: int = 0,
+        timeout: float | None = None, retries: int = 0,
     ) -> Task[R]:  # fmt: skip
         """Run the entrypoint on ``arg`` in a worker.
 
@@ -156,6 +161,8 @@ class WorkerPool(Executor, Generic[A, R]):
             meta: Anything the worker shall see as ``client.task.meta``.
             cost: Seconds it is thought to take.
             priority: From -8 to 7; higher ones go first, and waiting raises it.
+            timeout: Seconds it may run, from its start; then it is ended as by
+                ``cancel(force=True)``, and raises ``TaskTimeout``.
             retries: Times the task may be run again when its worker died in it.
 
         Raises:
@@ -166,11 +173,11 @@ class WorkerPool(Executor, Generic[A, R]):
         options = None
         if not (
             worker_affinity is None and affinity_strength is None and key is None and meta is None
-            and cost is None and priority == 0 and retries == 0
+            and cost is None and priority == 0 and timeout is None and retries == 0
         ):  # fmt: skip
             options = Options(
                 self._max_workers, worker_affinity=worker_affinity, affinity_strength=affinity_strength,
-                key=key, meta=meta, cost=cost, priority=priority, retries=retries,
+                key=key, meta=meta, cost=cost, priority=priority, timeout=timeout, retries=retries,
             )  # fmt: skip
         return self._add_task(arg, options)
 

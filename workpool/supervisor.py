@@ -9,9 +9,11 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import select
+import signal
 import threading
 import time
 import warnings
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from workpool import _core
 from workpool.death import WorkerDied
+from workpool.limits import Limits
 from workpool.worker import EXIT_START
 
 if TYPE_CHECKING:
@@ -83,6 +86,13 @@ class Worker:
         if not self._post(self.id, self._incarnation, type, contents):
             self._supervisor.on_undelivered(self, [type])
 
+    def _signal(self, number: int) -> None:
+        """Send the process a signal; by the supervisor's thread, which alone lets go of it."""
+        try:
+            signal.pidfd_send_signal(self._process.pidfd, number)
+        except ProcessLookupError:
+            pass  # it is gone, and will be buried
+
     def __repr__(self) -> str:
         return f"<Worker {self.id} pid={self.pid} {self.state}>"
 
@@ -90,8 +100,11 @@ class Worker:
 class Supervisor:
     """Keeps a pool's seats filled. All methods may be called from any thread."""
 
-    def __init__(self, seat: Seat, launcher: Launcher, seats: int, name: str, eventfd: int) -> None:
+    def __init__(
+        self, seat: Seat, launcher: Launcher, seats: int, name: str, eventfd: int, grace: float
+    ) -> None:
         self.seat = seat
+        self._limits = Limits(seat, grace)
         self.launcher = launcher
         self.name = name
         self.broken: BaseException | None = None
@@ -312,19 +325,44 @@ class Supervisor:
                 if self._stop and not self._workers:
                     break
             self._announce()
-            timeout = None
+            due = self._limits.due
             if self._retry_at is not None:
-                timeout = max(0.0, (self._retry_at - time.monotonic()) * 1000)
+                due = min(due, self._retry_at)
+            # In whole milliseconds, which poll() counts; up, or it would look before the time.
+            timeout = None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
             for fd, _ in poll.poll(timeout):
                 if fd == self._eventfd:
                     os.eventfd_read(self._eventfd)
+                    self._limits.note(0.0)  # it may be a worker that asks
                     self.on_hungry()
                     while self._calls:
                         self._calls.pop()()
                 else:
                     poll.unregister(fd)
                     self._bury(watched.pop(fd))
+            if time.monotonic() >= self._limits.due:
+                self._limits.look(self._workers, self._kill)
         self._close()
+
+    def ask(self, handle: int, grace: float | None) -> None:
+        """Something was asked of a running task: see to it, now and for as long as it takes."""
+        self._limits.ask(handle, grace)
+        self._nudge()
+
+    def note_limit(self, limit: float) -> None:
+        """A task was offered that may run so many seconds."""
+        if self._limits.note(limit):
+            self._nudge()
+
+    def _kill(self, worker: Worker) -> None:
+        """End a worker that does not end its task."""
+        _log.warning(
+            "%s: worker %d (pid %d) is replaced: its task did not end in time",
+            self.name,
+            worker.id,
+            worker.pid,
+        )
+        worker._signal(signal.SIGKILL)
 
     def _nudge(self) -> None:
         """Have the thread look at what is wanted now."""

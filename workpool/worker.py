@@ -34,6 +34,7 @@ class WorkerConfig:
             in the worker.
         grow_at: More unfinished tasks of its own than this, and a worker asks, on
             ``hungry_fd``, for another worker.
+        grace: Seconds between an interrupt of a task and the end of this process.
         work: Pickled ``(EntrypointSpec, initializer, initargs)``: needs ``sys_path`` first.
     """
 
@@ -51,6 +52,7 @@ class WorkerConfig:
         concurrency: int,
         hungry_fd: int,
         grow_at: float,
+        grace: float,
         work: bytes,
     ) -> None:
         self.control_fd = control_fd
@@ -64,6 +66,7 @@ class WorkerConfig:
         self.concurrency = concurrency
         self.hungry_fd = hungry_fd
         self.grow_at = grow_at
+        self.grace = grace
         self.work = work
 
     @property
@@ -132,6 +135,7 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
         os.write(report_fd, payload.pack_exception(error)[:60_000])
         return EXIT_START
     os.close(report_fd)
+    runner.listen()
     seat.ready(incarnation)
     runner.serve()
     runner.end()
