@@ -170,6 +170,14 @@ def mixed(value: int) -> int:
     return value + 1
 
 
+def die_until_attempt(attempt: int) -> int:
+    task = workpool.current_client().task
+    assert task is not None
+    if task.attempt < attempt:
+        os._exit(4)
+    return task.attempt
+
+
 def attempt_of() -> Any:
     task = workpool.current_client().task
     return None if task is None else task.attempt

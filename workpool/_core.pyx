@@ -1149,6 +1149,22 @@ cdef class Seat:
         """Whether a task runs there, a look."""
         return self.usable and _c.wp_seat_current(&self.view, seat) != _c.WP_NO_HANDLE
 
+    def in_hands(self, uint32_t seat):
+        """This home's tasks that a dead worker had entered, and was not to end."""
+        cdef list tasks = []
+        cdef TaskCore task
+        cdef uint64_t state
+        for task in self.unfinished():
+            state = self._state(task.handle)
+            if _c.wp_state_phase(state) == _c.WP_PHASE_RUNNING and _c.wp_state_owner(state) == seat:
+                if not _c.wp_slot_asked(&self.view.slots[_c.wp_handle_index(task.handle)]):
+                    tasks.append(task)
+        return tasks
+
+    def give_up_retries(self, TaskCore task):
+        """A task that a dead worker had entered is not run again."""
+        self.view.slots[_c.wp_handle_index(task.handle)].attempt_limit = 1
+
     def late(self):
         """The tasks in hand of which something is asked, and when another may be late.
 

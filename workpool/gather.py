@@ -147,6 +147,16 @@ class Gatherer:
             self._check_conditions()
         return True
 
+    def fail(self, task: Task[Any], error: BaseException) -> bool:
+        """Give a task that nobody has begun ``error`` as its outcome."""
+        if not self.seat.cancel(task, error):
+            waiting = self._urgent.pop(task.id, None) or self._backlog.pop(task.id, None)
+            if waiting is None or not task.settle(OUTCOME_ERROR, error):
+                return False
+        self._announce([task])
+        self._wake_leader()
+        return True
+
     def _ask(self, task: Task[Any], force: bool, grace: float | None) -> bool:
         """Ask a running task to end; its descendants that wait never run."""
         flags = CANCEL_ASKED | CANCEL_FORCE if force else CANCEL_ASKED

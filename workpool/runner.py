@@ -14,6 +14,7 @@ from itertools import starmap
 from types import CoroutineType
 
 from workpool import _core, payload
+from workpool.bound import Bound
 from workpool.client import WorkerClient, in_context, set_current
 from workpool.errors import ArenaFull, EntrypointError, RemoteError, TaskInterrupt, TaskTimeout
 from workpool.loading import is_coroutine_function, load, takes_client
@@ -55,6 +56,7 @@ class Runner:
         self.hungry_fd = config.hungry_fd
         self.grow_at = config.grow_at
         self.work = config.work
+        self.bound = Bound(seat, config.max_tasks, config.max_memory)
         # By id: the function and whether it is async. -1 stands for one in the payload.
         self.functions: dict[int, tuple[Callable[..., Any], bool]] = {-1: (_identity, False)}
         self.pre_task: Callable[[Any], Any] | None = None
@@ -176,17 +178,21 @@ class Runner:
 
     # ---- plain tasks -----------------------------------------------------------------
 
-    def serve(self) -> None:
-        """Run tasks until the parent says stop."""
+    def serve(self) -> bool:
+        """Run tasks until the parent says stop; True: until the process was to be replaced."""
         claim, begin = self.seat.next, self.begin
+        is_bound, is_spent = self.bound.is_set, self.bound.is_spent
         while True:
             index = claim(True)
             if index >= 0:
                 coroutine = begin(index)
                 if coroutine is not None:
                     self.run_coroutine(coroutine)
+                if is_bound and is_spent():
+                    self.client.poll_messages()  # those that were sent to this process
+                    return True
             elif index == _core.NEXT_STOP:
-                return
+                return False
             elif index == _core.NEXT_HARVEST:
                 self.harvest()
             elif index == _core.NEXT_MESSAGE:
@@ -408,7 +414,9 @@ class Runner:
                 if len(self.inflight) - self.blocked >= self.concurrency:
                     await self._attend(stir)
                     continue
-                index = self.seat.next(False)
+                # Spent: it ends when what is in flight has.
+                spent = self.bound.is_set and self.bound.is_spent()
+                index = _core.NEXT_STOP if spent else self.seat.next(False)
                 if index >= 0:
                     started = self.begin(index)
                     if started is not None:

@@ -39,7 +39,8 @@ class Runtime:
 
     def __init__(
         self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
-        grow_at: float, grace: float, method: str | None, context: BaseContext | None,
+        grow_at: float, grace: float, max_tasks: int | None, max_memory: int | None, method: str | None,
+        context: BaseContext | None,
         entrypoint: EntrypointSpec, initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
         inherent_cost: Callable[[Task[Any]], float] | None,
         worker_cost: Callable[[Task[Any], Worker], float] | None,
@@ -65,7 +66,7 @@ class Runtime:
             control_fd=segments.control_fd, arena_fd=segments.arena_fd, control_bytes=segments.control.size,
             arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
             sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work, grow_at=grow_at,
-            grace=grace, hungry_fd=hungry_fd,
+            grace=grace, max_tasks=max_tasks, max_memory=max_memory, hungry_fd=hungry_fd,
         )  # fmt: skip
         self._fds.append(parent_pidfd)
         self.functions = payload.Functions(self.seat, 0)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 from workpool import _core
 from workpool.death import WorkerDied
 from workpool.limits import Limits
-from workpool.worker import EXIT_START
+from workpool.worker import EXIT_REPLACE, EXIT_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,6 +56,7 @@ class Worker:
         self._post = supervisor.seat.post
         self._stopping = False
         self._dismissed = False
+        self._killed = False  # by this pool
 
     @property
     def state(self) -> str:
@@ -116,6 +117,7 @@ class Supervisor:
         self._lost: dict[int, Worker] = {}
         self.on_launched: Callable[[Worker], None] = lambda worker: None
         self.on_lost: Callable[[Worker, int], None] = lambda worker, exitcode: None
+        self.on_fallen: Callable[[Worker, int], None] = lambda worker, exitcode: None  # before recovery
         self.loads = [0.0] * seats  # by seat, kept by the placement
         self._most = seats - 1
         self._wanted: set[int] = set()  # seats that shall have a worker
@@ -362,6 +364,7 @@ class Supervisor:
             worker.id,
             worker.pid,
         )
+        worker._killed = True
         worker._signal(signal.SIGKILL)
 
     def _nudge(self) -> None:
@@ -421,6 +424,8 @@ class Supervisor:
         code = worker._process.reap()
         ready = self.seat.is_ready(worker.id, worker._incarnation)
         unread = self.seat.hang_up(worker.id)
+        if not worker._killed:
+            self.on_fallen(worker, code)
         again, died, cancelled = self.seat.recover(worker.id, worker.pid, code)
         report = worker._process.report()
         with self._changed:
@@ -435,6 +440,9 @@ class Supervisor:
         if not self._stop:
             self.on_lost(worker, code)
         if code == 0 and (worker._stopping or worker._dismissed):
+            return
+        if code == EXIT_REPLACE:
+            _log.debug("%s: worker %d (pid %d) is replaced", self.name, worker.id, worker.pid)
             return
         _log.warning(
             "%s: worker %d (pid %d) ended with %d: %d tasks failed, %d run again",

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # The worker could not start: its start hook raised, or its entrypoint cannot be loaded.
 EXIT_START = 70
+# It has run as many tasks as it may, or grown too large: between two tasks, with none in its hands.
+EXIT_REPLACE = 71
 
 
 class WorkerConfig:
@@ -35,6 +37,8 @@ class WorkerConfig:
         grow_at: More unfinished tasks of its own than this, and a worker asks, on
             ``hungry_fd``, for another worker.
         grace: Seconds between an interrupt of a task and the end of this process.
+        max_tasks, max_memory: What a process may run, and how many bytes it may have of its own,
+            before it is replaced; or None.
         work: Pickled ``(EntrypointSpec, initializer, initargs)``: needs ``sys_path`` first.
     """
 
@@ -53,6 +57,8 @@ class WorkerConfig:
         hungry_fd: int,
         grow_at: float,
         grace: float,
+        max_tasks: int | None,
+        max_memory: int | None,
         work: bytes,
     ) -> None:
         self.control_fd = control_fd
@@ -67,6 +73,8 @@ class WorkerConfig:
         self.hungry_fd = hungry_fd
         self.grow_at = grow_at
         self.grace = grace
+        self.max_tasks = max_tasks
+        self.max_memory = max_memory
         self.work = work
 
     @property
@@ -137,6 +145,6 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
     os.close(report_fd)
     runner.listen()
     seat.ready(incarnation)
-    runner.serve()
+    spent = runner.serve()
     runner.end()
-    return 0
+    return EXIT_REPLACE if spent else 0

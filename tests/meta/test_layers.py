@@ -77,10 +77,12 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "statistics",
         "task",
     },
-    "worker": {"runner", "worker"},
+    "worker": {"bound", "runner", "worker"},
     "parent": {
         "launcher",
+        "admission",
         "limits",
+        "quarantine",
         "local",
         "mapped",
         "placement",
