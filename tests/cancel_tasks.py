@@ -40,6 +40,10 @@ def in_c_code(path: str) -> None:
     collections.deque(itertools.repeat(0), maxlen=0)
 
 
+def stuck_now() -> None:
+    collections.deque(itertools.repeat(0), maxlen=0)
+
+
 def clean_up(path: str) -> None:
     mark(path, "entered")
     try:

@@ -116,7 +116,7 @@ def _travelling(pickled: Callable[[BaseException], bytes], error: BaseException)
 
 
 def _dumps_by_parts(error: BaseException) -> bytes:
-    """Pickle an exception, and those inside it, so that no ``__init__`` of other arity is called with its ``args``."""
+    """Pickle an exception, and those inside it, so that no ``__init__`` is called with their ``args``."""
     import io
 
     import cloudpickle
@@ -124,7 +124,7 @@ def _dumps_by_parts(error: BaseException) -> bytes:
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         def reducer_override(self, value: Any) -> Any:
             kind = type(value)
-            plain = isinstance(value, BaseException) and kind.__reduce__ is BaseException.__reduce__
+            plain = isinstance(value, BaseException) and _reduces_as(kind, BaseException)
             if plain and kind.__new__ in (BaseException.__new__, Exception.__new__):
                 return rebuild_exception, (kind, value.args, vars(value))
             return super().reducer_override(value)
@@ -132,6 +132,10 @@ def _dumps_by_parts(error: BaseException) -> bytes:
     out = io.BytesIO()
     Pickler(out, protocol=5).dump(error)
     return out.getvalue()
+
+
+def _reduces_as(kind: type, base: type) -> bool:
+    return getattr(kind, "__reduce__", None) is getattr(base, "__reduce__", None)
 
 
 def rebuild_exception(
