@@ -14,36 +14,18 @@
 #ifndef WP_HELP_H
 #define WP_HELP_H
 
+#include "wp_cancel.h"
 #include "wp_home.h"
 #include "wp_search.h"
 
-// Generations of tasks between one and its ancestor that are looked through, and
-// entries of each deque: helping is a chance, the awaited task's owner is the proof.
-#define WP_DESCENT_DEPTH 64
+// Entries of each deque that are looked through: helping is a chance, the awaited task's
+// owner is the proof.
 #define WP_DESCENT_ENTRIES 8
 
 // Where the own deque ends now.
 static inline int64_t wp_help_mark(struct wp_view *view) {
     // relaxed: bottom is written by this process alone.
     return (int64_t)wp_load_relaxed(&wp_view_self(view)->deque.ends->bottom);
-}
-
-// Is the task in `index` a descendant of `ancestor`, which is unfinished?
-//
-// Caller:   any process. A racy look: parents of a finished task may be read, then
-//           the generation differs. Being wrong costs order, not correctness.
-static inline bool wp_help_descends(struct wp_view *view, uint32_t index, wp_handle ancestor) {
-    for (uint32_t depth = 0; depth < WP_DESCENT_DEPTH; depth++) {
-        // relaxed: a look, see above.
-        wp_handle parent = wp_load_relaxed(&view->slots[index].parent);
-        if (parent == ancestor) return true;
-        index = wp_handle_index(parent);
-        if (parent == WP_NO_HANDLE || index >= view->slot_count) return false;
-        // relaxed: as above.
-        if (wp_state_generation(wp_load_relaxed(&view->slots[index].state)) != wp_handle_generation(parent))
-            return false;
-    }
-    return false;
 }
 
 // Claim a descendant of `ancestor` from near the top of any deque. Its hint stays
@@ -59,7 +41,7 @@ static inline bool wp_help_related(struct wp_view *view, wp_handle ancestor, uin
         for (int64_t i = top; i < top + entries; i++) {
             wp_handle handle = wp_load_relaxed(wp_deque_entry(deque, i)); // relaxed: as above
             uint32_t slot = wp_handle_index(handle);
-            if (slot < view->slot_count && wp_help_descends(view, slot, ancestor) &&
+            if (slot < view->slot_count && wp_slot_descends(view, slot, ancestor) &&
                 wp_search_claim(view, handle, index))
                 return true;
         }

@@ -42,12 +42,12 @@ static inline wp_handle wp_home_reserve(struct wp_view *view) {
     uint32_t index = view->free_ring[view->free_head++ % self->slots];
     struct wp_slot *slot = &view->slots[index];
     wp_handle handle = wp_slot_reserve(slot, index);
-    // relaxed: published by READY, all four.
+    // relaxed: published by READY, all five.
     wp_store_relaxed(&slot->target, wp_target(WP_NO_SEAT, WP_STRENGTH_NONE, 0));
-    wp_store_relaxed(&slot->cancel, 0);
+    wp_store_relaxed(&slot->cancel, wp_cancel_word(handle));
     wp_store_relaxed(&slot->parent, WP_NO_HANDLE);
     wp_store_relaxed(&slot->function, 0);
-    slot->deadline_ns = 0;
+    wp_store_relaxed(&slot->deadline_ns, 0); // relaxed: as above
     slot->start_ns = slot->end_ns = 0;
     wp_payload_set(&slot->argument, 0, 0);
     wp_payload_set(&slot->result, 0, 0);

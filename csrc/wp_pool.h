@@ -8,6 +8,7 @@
 #ifndef WP_POOL_H
 #define WP_POOL_H
 
+#include "wp_cancel.h"
 #include "wp_help.h"
 #include "wp_message.h"
 #include "wp_recover.h"
@@ -144,7 +145,14 @@ static inline void wp_give_up(struct wp_view *view, uint32_t index) {
     wp_slot_enter(slot);
 }
 
-// User code returned; the outcome is written.
+// User code returned, the outcome is written: nothing can be asked of the task any more. In
+// a process that is to be killed for it this does not return.
+static inline void wp_end(struct wp_view *view, uint32_t index) {
+    if (wp_slot_end(&view->slots[index]) & WP_CANCEL_KILL)
+        for (;;) wp_os_yield();
+}
+
+// Settle the task whose outcome is written.
 static inline void wp_leave(struct wp_view *view, uint32_t index, enum wp_outcome outcome) {
     struct wp_seat *seat = wp_view_self(view)->seat;
     struct wp_slot *slot = &view->slots[index];

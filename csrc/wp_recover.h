@@ -33,6 +33,8 @@ static inline void wp_recover_again(struct wp_view *view, uint32_t index, uint64
     struct wp_slot *slot = &view->slots[index];
     // A result block that it had begun belongs to nobody now: the sweep frees it.
     wp_payload_set(&slot->result, 0, 0);
+    // sync slot.asked (publish): its owner had left it; the next may be asked again.
+    wp_and_acq_rel(&slot->cancel, ~(uint32_t)WP_CANCEL_ENDED);
     // sync slot.ready (publish): as its home published it first.
     wp_store_release(&slot->state, wp_state(WP_PHASE_READY, WP_OUTCOME_NONE, WP_NO_SEAT, wp_state_attempt(state),
                                             wp_state_generation(state)));
@@ -62,10 +64,13 @@ static inline void wp_recover_slot(struct wp_view *view, uint32_t index, uint32_
         // Read here: a slot that is not the dead seat's may be written by its home.
         uint32_t attempt = wp_state_attempt(state), limit = slot->attempt_limit, decoded = limit + WP_DECODE_DEATHS;
         if (decoded > WP_ATTEMPT_MAX) decoded = WP_ATTEMPT_MAX; // where the count of attempts stops
-        // relaxed: a flag of the home's.
-        if (wp_load_relaxed(&slot->cancel) != 0) {
+        uint32_t asked = wp_slot_asked(slot);
+        if (asked & (WP_CANCEL_ASKED | WP_CANCEL_FORCE)) {
             wp_recover_settle(view, index, WP_OUTCOME_CANCELLED, death);
             out->cancelled++;
+        } else if (asked & WP_CANCEL_TIME) {
+            wp_recover_settle(view, index, WP_OUTCOME_TIMEOUT, death);
+            out->died++;
         } else if (attempt < (entered ? limit : decoded)) {
             wp_recover_again(view, index, state);
             out->again++;
@@ -99,8 +104,9 @@ static inline void wp_recover_child(struct wp_view *view, uint32_t index, const 
     uint32_t above = wp_handle_index(parent);
     if (parent == WP_NO_HANDLE || above >= view->slot_count) return;
     if (fallen[above] == 0 || fallen[above] != wp_handle_generation(parent)) return;
-    wp_store_relaxed(&slot->cancel, 1); // relaxed: a flag; who runs it may look
-    if (phase == WP_PHASE_READY && wp_slot_cancel(slot, wp_handle_of(index, wp_state_generation(state)))) {
+    wp_handle handle = wp_handle_of(index, wp_state_generation(state));
+    wp_slot_ask(slot, handle, WP_CANCEL_ASKED);
+    if (phase == WP_PHASE_READY && wp_slot_cancel(slot, handle)) {
         wp_recover_completion(view, index);
         out->cancelled++;
     }

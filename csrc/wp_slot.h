@@ -37,6 +37,7 @@ enum wp_outcome {
     WP_OUTCOME_ERROR,     // the payload is the exception
     WP_OUTCOME_CANCELLED, // never entered, or abandoned at the home's wish
     WP_OUTCOME_DIED,      // its worker died: the payload is a struct wp_death
+    WP_OUTCOME_TIMEOUT,   // its worker was ended for its overrun: the payload as before
 };
 
 // How binding a task's target is: who may claim it (see wp_slot_may_claim).
@@ -107,7 +108,8 @@ static inline void wp_payload_set(struct wp_payload *payload, uint64_t block, ui
 //   target    home, while RESERVED; its priority also while READY; atomic because a
 //             stale hint may read it
 //   cost_us   home, while RESERVED; atomic as target is
-//   cancel    home; read by the owner while it runs
+//   cancel    home and parent, by CAS from the exact word; the owner ends it
+//   deadline_ns   home, while RESERVED; the owner once, as it enters the task
 //   home      fixed when the segment is made
 //   result, start_ns, end_ns, pre_us   owner, while CLAIMED or RUNNING
 //   bytes     the argument, later the result or the death; a task that may be
@@ -116,11 +118,11 @@ static inline void wp_payload_set(struct wp_payload *payload, uint64_t block, ui
 //   others    home, while RESERVED; fixed from READY on
 struct wp_slot {
     wp_atomic64 state;
-    wp_atomic32 target;   // seat | strength << 16 | priority (signed) << 24
-    wp_atomic32 cancel;   // 1: asked; 2: with force
-    wp_atomic64 parent;   // handle of the task that submitted it; atomic as target is
-    wp_atomic64 function; // arena offset of the function's block; 0: the entrypoint
-    int64_t deadline_ns;  // 0: none
+    wp_atomic32 target;      // seat | strength << 16 | priority (signed) << 24
+    wp_atomic32 cancel;      // enum wp_cancel | low 24 bits of the generation << 8
+    wp_atomic64 parent;      // handle of the task that submitted it; atomic as target is
+    wp_atomic64 function;    // arena offset of the function's block; 0: the entrypoint
+    wp_atomic64 deadline_ns; // 0: none; signed: minus the time it may take, until it is entered
     int64_t submit_ns;
     int64_t start_ns;
     int64_t end_ns;
@@ -250,6 +252,48 @@ static inline bool wp_slot_cancel(struct wp_slot *slot, wp_handle handle) {
         wp_state(WP_PHASE_DONE, WP_OUTCOME_CANCELLED, WP_NO_SEAT, wp_state_attempt(ready), wp_state_generation(ready));
     // sync slot.done (publish): as in wp_slot_finish; here both sides are the home.
     return wp_cas_acq_rel(&slot->state, &ready, done);
+}
+
+// What is asked of a task that somebody has claimed: the low byte of `cancel`. C code of
+// the task itself may read that byte: anything but 0, and it should end.
+enum wp_cancel {
+    WP_CANCEL_ASKED = 1,   // it may go on, if it does not look
+    WP_CANCEL_FORCE = 2,   // its outcome is CANCELLED, whatever it does
+    WP_CANCEL_TIME = 4,    // it has run longer than it may: its outcome is a time-out
+    WP_CANCEL_KILL = 8,    // its process will be killed, and waits for that
+    WP_CANCEL_ENDED = 128, // its owner has left it: nothing can be asked any more
+};
+#define WP_CANCEL_FLAGS UINT32_C(0xff)
+
+// The cancel word of a use of which nothing was asked.
+static inline uint32_t wp_cancel_word(wp_handle handle) { return wp_handle_generation(handle) << 8; }
+
+// What was asked of the task in the slot.
+static inline uint32_t wp_slot_asked(struct wp_slot *slot) {
+    return wp_load_relaxed(&slot->cancel) & WP_CANCEL_FLAGS; // relaxed: a flag; no data comes with it
+}
+
+// Ask something of one use of the slot.
+//
+// Caller:   its home, or the parent.
+// Progress: lock-free: who loses found another flag set.
+// Returns:  false: that use is over, or its owner has left it. Never another use's flag.
+static inline bool wp_slot_ask(struct wp_slot *slot, wp_handle handle, uint32_t flags) {
+    uint32_t word = wp_load_relaxed(&slot->cancel); // relaxed: the CAS decides
+    do {
+        if ((word & ~WP_CANCEL_FLAGS) != wp_cancel_word(handle) || (word & WP_CANCEL_ENDED)) return false;
+        if ((word & flags) == flags) return true;
+        // sync slot.asked (publish): the flag and the end of the task have one order.
+    } while (!wp_cas_acq_rel(&slot->cancel, &word, word | flags));
+    return true;
+}
+
+// The owner leaves the task: from here on nothing can be asked of it.
+//
+// Returns:  what was asked. With WP_CANCEL_KILL its process must not go on.
+static inline uint32_t wp_slot_end(struct wp_slot *slot) {
+    // sync slot.asked (observe): a flag that was set before counts, a later one is refused.
+    return wp_or_acq_rel(&slot->cancel, WP_CANCEL_ENDED) & WP_CANCEL_FLAGS;
 }
 
 // Is this slot's current use over? The state is given back for its outcome and attempt.

@@ -27,6 +27,7 @@ _HOMES = {
     "PoolClosed": "errors",
     "QueueFull": "errors",
     "RemoteError": "errors",
+    "TaskInterrupt": "errors",
     "TaskTimeout": "errors",
     "WorkerDied": "errors",
     "WorkpoolError": "errors",
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from workpool.errors import PoolClosed as PoolClosed
     from workpool.errors import QueueFull as QueueFull
     from workpool.errors import RemoteError as RemoteError
+    from workpool.errors import TaskInterrupt as TaskInterrupt
     from workpool.errors import TaskTimeout as TaskTimeout
     from workpool.errors import WorkerDied as WorkerDied
     from workpool.errors import WorkpoolError as WorkpoolError

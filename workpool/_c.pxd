@@ -38,7 +38,14 @@ cdef extern from "wp_pool.h" nogil:
         WP_PHASE_CLAIMED
         WP_PHASE_RUNNING
         WP_PHASE_DONE
-    enum wp_outcome: WP_OUTCOME_NONE, WP_OUTCOME_OK, WP_OUTCOME_ERROR, WP_OUTCOME_CANCELLED, WP_OUTCOME_DIED
+    enum wp_outcome:
+        WP_OUTCOME_NONE
+        WP_OUTCOME_OK
+        WP_OUTCOME_ERROR
+        WP_OUTCOME_CANCELLED
+        WP_OUTCOME_DIED
+        WP_OUTCOME_TIMEOUT
+    enum wp_cancel: WP_CANCEL_ASKED, WP_CANCEL_FORCE, WP_CANCEL_TIME, WP_CANCEL_KILL, WP_CANCEL_ENDED
     enum wp_strength: WP_STRENGTH_NONE, WP_STRENGTH_LIGHT, WP_STRENGTH_STRONG, WP_STRENGTH_FORCE
     enum wp_wait: WP_WAIT_WOKEN, WP_WAIT_TIMEOUT, WP_WAIT_SIGNAL
     enum wp_next:
@@ -77,6 +84,7 @@ cdef extern from "wp_pool.h" nogil:
         wp_atomic32 target
         wp_atomic32 cancel
         wp_atomic64 function
+        wp_atomic64 deadline_ns
         int64_t submit_ns
         int64_t start_ns
         int64_t end_ns
@@ -109,6 +117,11 @@ cdef extern from "wp_pool.h" nogil:
         uint32_t slot_count
         int64_t spin_ns
         int64_t spin_max_ns
+
+    struct wp_late:
+        wp_handle handle
+        uint32_t seat
+        uint32_t flags
 
     struct wp_lane:
         pass
@@ -143,6 +156,14 @@ cdef extern from "wp_pool.h" nogil:
     uint32_t wp_handle_index(wp_handle)
     bint wp_slot_is_done(wp_slot *, uint64_t *)
     bint wp_slot_cancel(wp_slot *, wp_handle)
+    uint32_t wp_slot_asked(wp_slot *)
+    bint wp_slot_ask(wp_slot *, wp_handle, uint32_t)
+    uint32_t wp_cancel_descendants(wp_view *, wp_handle, uint32_t)
+    bint wp_late_next(wp_view *, uint32_t *, int64_t, int64_t *, wp_late *)
+    bint wp_slot_descends(wp_view *, uint32_t, wp_handle)
+    bint wp_runs_another(wp_view *, uint32_t, wp_handle)
+    void wp_start_clock(wp_slot *, int64_t)
+    void wp_end(wp_view *, uint32_t)
 
     void wp_home_begin(wp_view *)
     uint32_t wp_home_free_slots(const wp_view *)

@@ -12,12 +12,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from workpool cimport _c, _codec
 
-from workpool.errors import ArenaFull, ForkedPool, PoolClosed, WorkpoolError
+from workpool.errors import ArenaFull, ForkedPool, PoolClosed, TaskInterrupt, WorkpoolError
 
 cdef extern from *:
     int __builtin_ctzll(uint64_t) nogil
@@ -62,6 +62,13 @@ OUTCOME_OK = 1
 OUTCOME_ERROR = 2
 OUTCOME_CANCELLED = 3
 OUTCOME_DIED = 4
+OUTCOME_TIMEOUT = 5  # settled as OUTCOME_ERROR
+
+# What is asked of a running task (enum wp_cancel).
+CANCEL_ASKED = 1
+CANCEL_FORCE = 2
+CANCEL_TIME = 4
+CANCEL_KILL = 8
 
 MAX_SEATS = _c.WP_MAX_SEATS
 NO_HANDLE = <uint64_t>_c.WP_NO_HANDLE
@@ -134,6 +141,7 @@ cdef class TaskCore:
     cdef public object partial
     cdef public object settling  # called with the task once it is settled, if it is watched
     cdef public bint in_parent   # it runs in the parent now
+    cdef public double limit     # seconds it may run; 0.0: no limit
     cdef uint32_t target  # as in struct wp_slot, but 0 for a plain task
     cdef uint32_t cost_us
     cdef int32_t worker_seat
@@ -287,7 +295,6 @@ cdef class Seat:
     cdef uint32_t first
     cdef readonly Py_ssize_t outstanding
     cdef readonly int index
-    cdef public uint64_t parent  # the task that submits now, for those it starts; or WP_NO_HANDLE
     cdef object unpack
     cdef public object gatherer
     cdef list inbox  # messages that were read; those before `taken` are gone
@@ -320,7 +327,6 @@ cdef class Seat:
         self.partial = {}
         self.streams = <uint64_t>_c.wp_os_now_ns()  # those of an earlier process of the seat were others
         self.unpack = None
-        self.parent = _c.WP_NO_HANDLE
         self.usable = True
         _c.wp_home_begin(&self.view)
 
@@ -408,8 +414,9 @@ cdef class Seat:
             raise ValueError("corrupt payload: something wrote over the pool's shared memory")
         return _codec.read(data, where.bytes)
 
-    def start(self, TaskCore task, Block function, int call, payload, int attempts=1):
-        """Offer a task to the workers.
+    def start(self, TaskCore task, Block function, int call, payload, int attempts=1,
+              uint64_t parent=<uint64_t>_c.WP_NO_HANDLE):
+        """Offer a task to the workers; ``parent`` is the handle of the task that submits it.
 
         Returns:
             False when every slot of this home is in use: the caller keeps the task.
@@ -428,10 +435,13 @@ cdef class Seat:
         if function is not None:
             _c.wp_store_relaxed(&slot.function, function.offset)  # relaxed: published by READY
             task.function = function
-        if self.parent != _c.WP_NO_HANDLE:
-            _c.wp_home_set_parent(&self.view, handle, self.parent)
+        if parent != _c.WP_NO_HANDLE:
+            _c.wp_home_set_parent(&self.view, handle, parent)
         if task.target != 0:
             _c.wp_home_bind(&self.view, handle, task.target, task.cost_us)
+        if task.limit > 0.0:
+            # relaxed: published by READY.
+            _c.wp_store_relaxed(&slot.deadline_ns, <uint64_t>-max(_ns(task.limit), <int64_t>1))
         slot.call = <uint8_t>call
         slot.attempt_limit = <uint8_t>attempts
         slot.submit_ns = _c.wp_os_now_ns()
@@ -480,6 +490,16 @@ cdef class Seat:
         Py_DECREF(task)
         return True
 
+    def ask(self, TaskCore task, uint32_t flags):
+        """Ask something of a claimed task; False: it is not in a slot, or its worker has left it."""
+        if task.outcome != PENDING or task.handle == _c.WP_NO_HANDLE or not self.usable:
+            return False
+        return _c.wp_slot_ask(&self.view.slots[_c.wp_handle_index(task.handle)], task.handle, flags)
+
+    def cancel_descendants(self, uint64_t handle, uint32_t flags):
+        """Cancel what waits of a task's descendants, and ask the others; returns how many will never run."""
+        return _c.wp_cancel_descendants(&self.view, handle, flags) if self.usable else 0
+
     def harvest(self):
         """Settle every task that has an outcome.
 
@@ -524,6 +544,7 @@ cdef class Seat:
         cdef PyObject *held
         cdef TaskCore task
         cdef int outcome
+        cdef uint32_t asked
         if not _c.wp_slot_is_done(slot, &state):
             return None
         handle = <uint64_t>index | <uint64_t>_c.wp_state_generation(state) << 32
@@ -535,8 +556,15 @@ cdef class Seat:
         self.tasks[local] = NULL
         task = <TaskCore>held
         outcome = <int>_c.wp_state_outcome(state)
+        asked = _c.wp_slot_asked(slot)
+        if asked & _c.WP_CANCEL_FORCE:  # it was promised
+            outcome = _c.WP_OUTCOME_CANCELLED
         try:
-            if outcome == _c.WP_OUTCOME_OK:
+            if asked & _c.WP_CANCEL_TIME and outcome != _c.WP_OUTCOME_CANCELLED:
+                value = self._decode(slot, &slot.result) if outcome == _c.WP_OUTCOME_ERROR else None
+                value = self.unpack(_c.WP_OUTCOME_TIMEOUT, value, task)
+                outcome = _c.WP_OUTCOME_ERROR
+            elif outcome == _c.WP_OUTCOME_OK:
                 value = self._decode(slot, &slot.result)
             elif outcome == _c.WP_OUTCOME_CANCELLED:
                 value = None
@@ -544,7 +572,7 @@ cdef class Seat:
                 value = self.unpack(outcome, self._death(slot), task)
             else:
                 value = self.unpack(outcome, self._decode(slot, &slot.result), task)
-        except KeyboardInterrupt:  # by a signal's handler: the task is collected another time
+        except (KeyboardInterrupt, TaskInterrupt):  # by a signal's handler: it is collected another time
             self.tasks[local] = held
             raise
         except BaseException as error:  # the result cannot be rebuilt here: that is the outcome
@@ -733,9 +761,24 @@ cdef class Seat:
         return PyBytes_FromStringAndSize(<char *>block + 16, size)
 
     def enter(self, uint32_t index, double pre_seconds=0.0):
-        """User code comes next: from here on the task is not run twice unasked."""
-        self.view.slots[index].pre_us = <uint32_t>(pre_seconds * 1e6)
+        """User code comes next: from here on the task is not run twice unasked. What is asked of it."""
+        cdef _c.wp_slot *slot = &self.view.slots[index]
+        slot.pre_us = <uint32_t>(pre_seconds * 1e6)
         _c.wp_enter(&self.view, index)
+        _c.wp_start_clock(slot, slot.start_ns)
+        return _c.wp_slot_asked(slot)
+
+    def asked(self, uint32_t index):
+        """What is asked of the task in a slot: ``CANCEL_`` flags."""
+        return _c.wp_slot_asked(&self.view.slots[index])
+
+    def descends(self, uint32_t index, uint64_t ancestor):
+        """Whether the task in a slot was submitted by another, or by one that was, and so on."""
+        return _c.wp_slot_descends(&self.view, index, ancestor)
+
+    def cancel_address(self, uint32_t index):
+        """Where the byte of those flags is."""
+        return <size_t>&self.view.slots[index].cancel
 
     def finish(self, uint32_t index, int outcome, value):
         """Write the outcome and tell the home. Raises, and changes nothing, if it cannot be encoded."""
@@ -744,6 +787,7 @@ cdef class Seat:
         # or may be retried, is run once more if this process dies here.
         cdef bint entered = _c.wp_state_phase(self._state(index)) == _c.WP_PHASE_RUNNING
         self._encode(slot, &slot.result, value, entered and slot.attempt_limit <= 1)
+        _c.wp_end(&self.view, index)
         _c.wp_leave(&self.view, index, <_c.wp_outcome>outcome)
 
     def give_up(self, uint32_t index):
@@ -1103,6 +1147,46 @@ cdef class Seat:
     def is_running(self, uint32_t seat):
         """Whether a task runs there, a look."""
         return self.usable and _c.wp_seat_current(&self.view, seat) != _c.WP_NO_HANDLE
+
+    def in_hands(self, uint32_t seat):
+        """This home's tasks that a dead worker had entered, and was not to end."""
+        cdef list tasks = []
+        cdef TaskCore task
+        cdef uint64_t state
+        for task in self.unfinished():
+            state = self._state(task.handle)
+            if _c.wp_state_phase(state) == _c.WP_PHASE_RUNNING and _c.wp_state_owner(state) == seat:
+                if not _c.wp_slot_asked(&self.view.slots[_c.wp_handle_index(task.handle)]):
+                    tasks.append(task)
+        return tasks
+
+    def give_up_retries(self, TaskCore task):
+        """A task that a dead worker had entered is not run again."""
+        self.view.slots[_c.wp_handle_index(task.handle)].attempt_limit = 1
+
+    def late(self):
+        """The tasks in hand of which something is asked, and when another may be late.
+
+        Returns:
+            ``(handle, seat, flags)`` of each, and seconds of ``time.monotonic()`` or None.
+        """
+        cdef int64_t due_ns = INT64_MAX, now_ns = _c.wp_os_now_ns()
+        cdef uint32_t at = 0
+        cdef _c.wp_late found
+        cdef list late = []
+        self._check()
+        while _c.wp_late_next(&self.view, &at, now_ns, &due_ns, &found):
+            late.append((found.handle, found.seat, found.flags))
+        return late, None if due_ns == INT64_MAX else due_ns / 1e9
+
+    def condemn(self, uint64_t handle):
+        """Say that the process that runs the task will be killed for it; False: it has left the task."""
+        return self.usable and _c.wp_slot_ask(
+            &self.view.slots[_c.wp_handle_index(handle)], handle, _c.WP_CANCEL_KILL)
+
+    def runs_another(self, uint32_t seat, uint64_t handle):
+        """Whether the task on top of that worker's stack is another one, and not the task's own, a look."""
+        return self.usable and _c.wp_runs_another(&self.view, seat, handle)
 
     def recover(self, uint32_t seat, int pid, int status):
         """Make the pool whole after the proven death of ``seat``'s process.

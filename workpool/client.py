@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from types import SimpleNamespace
 
+from workpool.errors import TaskInterrupt
 from workpool.messages import WorkerMessages
 
 TYPE_CHECKING = False
@@ -70,12 +71,34 @@ class WorkerClient:
         index, key, meta = running
         return TaskInfo(self._seat.task_handle(index), key, meta, self._seat.attempt(index))
 
-    def add_task(self, arg: Any, *, key: Any = None, meta: Any = None, retries: int = 0) -> Task[Any]:
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task that runs now is to end: it was cancelled, or its time is up."""
+        running = in_context.get() or self.running
+        return running is not None and self._seat.asked(running[0]) != 0
+
+    def check_cancelled(self) -> None:
+        """Raise ``TaskInterrupt`` if the task that runs now is to end."""
+        if self.cancelled:
+            raise TaskInterrupt
+
+    @property
+    def cancel_flag_address(self) -> int:
+        """Where C code finds the same without the GIL: the address of a byte, not 0 if the task is to end.
+
+        Read it as ``volatile const unsigned char *``, while this task runs. 0 in hooks.
+        """
+        running = in_context.get() or self.running
+        return 0 if running is None else self._seat.cancel_address(running[0])
+
+    def add_task(
+        self, arg: Any, *, key: Any = None, meta: Any = None, retries: int = 0, timeout: float | None = None
+    ) -> Task[Any]:
         """Run the pool's entrypoint on ``arg``: here when this task waits for it, or in another worker.
 
         The options are those of ``WorkerPool.add_task``.
         """
-        return self._submit_through().add_task(arg, key, meta, retries)
+        return self._submit_through().add_task(arg, key, meta, retries, timeout)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Run ``fn(*args, **kwargs)``: here when this task waits for it, or in another worker."""

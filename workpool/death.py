@@ -19,6 +19,7 @@ class WorkerDied(WorkpoolError, BrokenExecutor):
         pid: Its process.
         exitcode: Its exit code, or minus the signal's number, as in ``subprocess``.
         task_id, key: Which task it was.
+        deaths: Not 0 if the task was not run, since so many workers died in tasks with its key.
     """
 
     def __init__(
@@ -29,19 +30,26 @@ class WorkerDied(WorkpoolError, BrokenExecutor):
         task_id: int | None = None,
         key: object = None,
         doing: str = "",
+        deaths: int = 0,
     ) -> None:
-        super().__init__(worker_id, pid, exitcode, task_id, key, doing)
+        super().__init__(worker_id, pid, exitcode, task_id, key, doing, deaths)
         self.worker_id = worker_id
         self.pid = pid
         self.exitcode = exitcode
         self.task_id = task_id
         self.key = key
         self.doing = doing
+        self.deaths = deaths
 
     def __str__(self) -> str:
         which = "" if self.task_id is None else f" task {self.task_id}"
         if self.key is not None:
             which += f" (key {self.key!r})"
+        if self.deaths:
+            return (
+                f"{which.strip()} is not run: {self.deaths} workers died in tasks with this key, the last, "
+                f"worker {self.worker_id} (pid {self.pid}), {_how(self.exitcode)}"
+            )
         doing = self.doing or "ran"
         return f"worker {self.worker_id} (pid {self.pid}) {_how(self.exitcode)} while it {doing}{which}"
 

@@ -18,6 +18,7 @@ __all__ = [
     "PoolClosed",
     "QueueFull",
     "RemoteError",
+    "TaskInterrupt",
     "TaskTimeout",
     "WorkerDied",
     "WorkpoolError",
@@ -46,6 +47,14 @@ class QueueFull(WorkpoolError, RuntimeError):
 
 class TaskTimeout(WorkpoolError, TimeoutError):
     """The task ran longer than its own ``timeout``."""
+
+
+class TaskInterrupt(BaseException):
+    """Raised inside a task that is to end: cancelled with force, or past its ``timeout``.
+
+    Like ``KeyboardInterrupt`` no ``Exception``, so that only code that means it holds it up.
+    The outcome is not this: it is ``CancelledError`` or ``TaskTimeout``.
+    """
 
 
 class ArenaFull(WorkpoolError, MemoryError):

@@ -25,7 +25,15 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, Block, Seat
+from workpool._core import (
+    CANCEL_ASKED,
+    CANCEL_FORCE,
+    OUTCOME_CANCELLED,
+    OUTCOME_ERROR,
+    OUTCOME_OK,
+    Block,
+    Seat,
+)
 from workpool.errors import ForkedPool, PoolClosed
 from workpool.messages import running_loop
 
@@ -59,6 +67,8 @@ class Gatherer:
         self.listening = False  # somebody wants messages
         self.read_messages: Callable[[], object] = lambda: None
         self.local: Local | None = None  # the tasks of this process, once there was one
+        self.on_ask: Callable[[int, float | None], object] = lambda handle, grace: None
+        self.on_limit: Callable[[float], object] = lambda seconds: None
         self._lead: dict[None, int] = {}  # the thread that leads, while one does
         self._followers: collections.deque[threading.Lock] = collections.deque()
         # Tasks past the last slot, by id: those of a high priority go first.
@@ -125,20 +135,45 @@ class Gatherer:
         except KeyError:
             return None
 
-    def cancel(self, task: Task[Any]) -> bool:
-        """Cancel a task that nobody has begun."""
+    def cancel(self, task: Task[Any], force: bool = False, grace: float | None = None) -> bool:
+        """Cancel a task, or ask a running one to end. True: it is, or will be, cancelled."""
         if task.cancelled():
             return True
         here = self.local is not None and self.local.cancel(task)
         if not (here or self.seat.cancel(task)):
             waiting = self._urgent.pop(task.id, None) or self._backlog.pop(task.id, None)
-            if waiting is None or not task.settle(OUTCOME_CANCELLED, None):
+            if waiting is None:
+                return self._ask(task, force, grace)
+            if not task.settle(OUTCOME_CANCELLED, None):
                 return False
         self._announce([task])
         self._wake_leader()
         if self._conditions:
             self._check_conditions()
         return True
+
+    def fail(self, task: Task[Any], error: BaseException) -> bool:
+        """Give a task that nobody has begun ``error`` as its outcome."""
+        if not self.seat.cancel(task, error):
+            waiting = self._urgent.pop(task.id, None) or self._backlog.pop(task.id, None)
+            if waiting is None or not task.settle(OUTCOME_ERROR, error):
+                return False
+        self._announce([task])
+        self._wake_leader()
+        return True
+
+    def _ask(self, task: Task[Any], force: bool, grace: float | None) -> bool:
+        """Ask a running task to end; its descendants that wait never run."""
+        flags = CANCEL_ASKED | CANCEL_FORCE if force else CANCEL_ASKED
+        if not self.seat.ask(task, flags):
+            return False
+        self.seat.cancel_descendants(task.handle, flags)
+        self.interrupt(task.handle, grace)
+        return force
+
+    def interrupt(self, handle: int, grace: float | None) -> None:
+        """Something was asked of a running task: have its worker look."""
+        self.on_ask(handle, grace)
 
     def cancel_queued(self, error: BaseException | None = None) -> None:
         """Cancel what no worker has claimed; with ``error``, that is its outcome instead."""
@@ -250,6 +285,8 @@ class Gatherer:
                 if not self.seat.start(*entry):
                     self._put_back(entry, first=True)
                     return
+                if entry[0].limit:
+                    self.on_limit(entry[0].limit)
             except (PoolClosed, ForkedPool):
                 return
             except Exception as error:

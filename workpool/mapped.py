@@ -53,8 +53,11 @@ class PoolMap(Generic[T]):
             pool._runtime.local()
         if buffersize is None:
             items = list(items)
-        if self._keyed or (chunksize is None and iscoroutinefunction(self._fn)):
-            chunksize = 1  # so that each item's cost is learned; coroutines overlap as tasks, not inside one
+        timed = options is not None and options.timeout is not None
+        if self._keyed or (chunksize is None and (timed or iscoroutinefunction(self._fn))):
+            # So that each item's cost is learned, or its time limited; and coroutines overlap
+            # as tasks, not inside one.
+            chunksize = 1
         mapping: Mapping[T] | LongestFirst[T]
         if self._known and buffersize is None:
             every: list[Any] = list(items)

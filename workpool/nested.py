@@ -14,6 +14,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from workpool import _core
@@ -22,7 +23,7 @@ from workpool.client import in_context
 from workpool.gather import Gatherer
 from workpool.loading import is_coroutine_function
 from workpool.mapping import Chunks, Mapping, apply_chunk
-from workpool.options import checked_retries
+from workpool.options import checked_retries, checked_timeout
 from workpool.payload import Functions
 from workpool.task import Task
 
@@ -81,6 +82,8 @@ class NestedGatherer(Gatherer):
         runner = self._runner
         client = runner.client
         running, marked, mark = client.running, self._marked, self._mark
+        if running is not None:
+            runner.waiting.append(running)
         self._depth += 1
         if self._depth > self._deepest:
             self._allow_deeper()
@@ -92,6 +95,7 @@ class NestedGatherer(Gatherer):
             self._depth -= 1
             client.running, self._marked, self._mark = running, marked, mark
             if running is not None:
+                runner.waiting.pop()
                 self.seat.resume(running[0])
 
     def _allow_deeper(self) -> None:
@@ -121,14 +125,7 @@ class NestedGatherer(Gatherer):
         parent, _ = self._frame()
         seat = self.seat
         try:
-            while True:
-                seat.parent = parent
-                try:
-                    started = seat.start(task, block, call, payload, attempts)
-                finally:
-                    seat.parent = NO_HANDLE
-                if started:
-                    break
+            while not seat.start(task, block, call, payload, attempts, parent):
                 self._make_room()
         except Exception as error:  # it cannot be encoded: that is its outcome
             if not task.settle(OUTCOME_ERROR, error):
@@ -141,9 +138,11 @@ class NestedGatherer(Gatherer):
         if not self._is_main():
             time.sleep(_LOOK_SECONDS)
         else:
-            index = self.seat.help(None, NO_HANDLE, 0, None)
-            if index >= 0:
-                self._run(index)
+            with self._uninterrupted() as check:
+                check()
+                index = self.seat.help(None, NO_HANDLE, 0, None)
+                if index >= 0:
+                    self._run(index)
         self.collect()
 
     def collect(self) -> None:
@@ -171,15 +170,18 @@ class NestedGatherer(Gatherer):
 
     def _help(self, task: Task[Any]) -> None:
         """help_until() for the usual: fork and join pays for every step here."""
-        seat, handle = self.seat, task.handle
+        seat, handle, runner = self.seat, task.handle, self._runner
         _, mark = self._frame()
+        running, runner.interruptible = runner.interruptible, None  # as in _uninterrupted()
         try:
             while not task.outcome_code:
+                runner.check(running)
                 index = seat.help(task, handle, mark, None)
                 if index >= 0:
                     self._run(index)
                 self.collect()
         finally:
+            runner.interruptible = running
             seat.trim(mark)
 
     def help_until(self, done: Any, task: Task[Any] | None, timeout: float | None) -> None:
@@ -192,17 +194,37 @@ class NestedGatherer(Gatherer):
             return
         frame, mark = self._frame()
         ancestor = frame if task is None else task.handle
+        with self._uninterrupted() as check:
+            try:
+                while not done():
+                    check()
+                    left = None if end is None else end - time.monotonic()
+                    if left is not None and left <= 0:
+                        return
+                    index = self.seat.help(task, ancestor, mark, left)
+                    if index >= 0:
+                        self._run(index)
+                    self.collect()
+            finally:
+                self.seat.trim(mark)
+
+    @contextmanager
+    def _uninterrupted(self) -> Iterator[Callable[[], None]]:
+        """Interrupt the task that waits only in ``check()``: one claimed meanwhile is not dropped."""
+        runner = self._runner
+        running, runner.interruptible = runner.interruptible, None
         try:
-            while not done():
-                left = None if end is None else end - time.monotonic()
-                if left is not None and left <= 0:
-                    return
-                index = self.seat.help(task, ancestor, mark, left)
-                if index >= 0:
-                    self._run(index)
-                self.collect()
+            yield lambda: runner.check(running)
         finally:
-            self.seat.trim(mark)
+            runner.interruptible = running
+
+    def interrupt(self, handle: int, grace: float | None) -> None:
+        """The parent signals its worker, and kills it after the pool's own grace."""
+        self.ask_parent()
+
+    def ask_parent(self) -> None:
+        """Have the supervisor look at what is asked of tasks, and at their time limits."""
+        os.eventfd_write(self._runner.hungry_fd, 1)
 
     def waiter_list(self) -> list[Any]:
         """A list for the waiters of ``concurrent.futures.wait``, which then help as well."""
@@ -247,10 +269,11 @@ class Submitter:
         self._functions = Functions(runner.seat, runner.incarnation)
         self._last: tuple[object, Block | None] = (None, None)
 
-    def add_task(self, arg: Any, key: Any, meta: Any, retries: int) -> Task[Any]:
+    def add_task(self, arg: Any, key: Any, meta: Any, retries: int, timeout: float | None) -> Task[Any]:
         """Run the pool's entrypoint on ``arg``."""
         retries = checked_retries(retries)
         task: Task[Any] = Task(self._seat)
+        task.limit = checked_timeout(timeout) or 0.0
         task.argument = arg
         self._start(task, None, _core.CALL_ONE, arg, key, meta, retries)
         return task
@@ -322,6 +345,8 @@ class Submitter:
             payload = (key, meta, payload)
         if task.outcome_code == 0:
             self._gatherer.start(task, block, call, payload, retries + 1)
+            if task.limit:
+                self._gatherer.ask_parent()
 
 
 def _set_done(future: asyncio.Future[None]) -> None:

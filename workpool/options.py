@@ -38,6 +38,16 @@ def checked_retries(retries: object) -> int:
     return retries
 
 
+def checked_timeout(timeout: object) -> float | None:
+    """``timeout``, if it is a positive number of seconds or None."""
+    if timeout is None:
+        return None
+    number = seconds("timeout", timeout)
+    if number == 0.0:
+        raise ValueError("timeout must be greater than 0")
+    return number
+
+
 class TaskOptions(TypedDict, total=False):
     """The keyword options of ``add_task``."""
 
@@ -47,6 +57,7 @@ class TaskOptions(TypedDict, total=False):
     meta: Any
     cost: float | None
     priority: int
+    timeout: float | None
     retries: int
 
 
@@ -74,14 +85,14 @@ class Options:
         seat, strength: The worker the task prefers or is bound to, and how; or ``ANYONE``,
             or ``MAIN``.
         cost: Seconds, or None if the caller does not know.
-        key, meta, priority, retries: As given.
+        key, meta, priority, timeout, retries: As given.
         learns: Whether what the task takes is remembered for its key.
 
     Raises:
         ValueError, TypeError: One of them is out of its range, or of another type.
     """
 
-    __slots__ = ("cost", "key", "learns", "meta", "priority", "retries", "seat", "strength")
+    __slots__ = ("cost", "key", "learns", "meta", "priority", "retries", "seat", "strength", "timeout")
 
     def __init__(
         self,
@@ -93,6 +104,7 @@ class Options:
         meta: Any = None,
         cost: float | None = None,
         priority: int = 0,
+        timeout: float | None = None,
         retries: int = 0,
     ) -> None:
         self.seat = _seat(worker_affinity, workers)
@@ -107,6 +119,9 @@ class Options:
             raise ValueError(f"priority must be from {PRIORITIES[0]} to {PRIORITIES[-1]}, not {priority}")
         self.priority = priority
         self.retries = checked_retries(retries)
+        self.timeout = checked_timeout(timeout)
+        if self.timeout is not None and self.seat == MAIN:
+            raise ValueError("timeout cannot be had with worker_affinity='main': nothing could end the task")
 
     def of_chunk(self, key: Any, cost: float | None, learns: bool) -> Options:
         """The same for some items of a map."""

@@ -16,8 +16,8 @@ import weakref
 from types import BuiltinFunctionType, FunctionType
 
 from workpool import _codec
-from workpool._core import OUTCOME_DIED, Block, Seat, TaskCore
-from workpool.errors import RemoteError, RemoteTraceback
+from workpool._core import OUTCOME_DIED, OUTCOME_ERROR, OUTCOME_TIMEOUT, Block, Seat, TaskCore
+from workpool.errors import RemoteError, RemoteTraceback, TaskTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,12 +93,9 @@ def pack_exception(error: BaseException, partial: list[Any] | None = None) -> by
     """
     import traceback  # with linecache and tokenize: only for those that need it
 
-    text = "".join(traceback.format_exception(error))
-    try:
-        data = dumps(error)
-        if not isinstance(pickle.loads(data), BaseException):  # an __init__ of other arity fails only here
-            raise TypeError("it unpickles as something else")
-    except Exception:
+    text = "".join(traceback.format_exception(type(error), error, _users_part(error.__traceback__)))
+    data = _travelling(dumps, error) or _travelling(_dumps_by_parts, error)
+    if data is None:
         data = pickle.dumps(RemoteError(_qualified(type(error)), _text_of(error), text))
     before: bytes | None = None
     if partial:
@@ -107,6 +104,69 @@ def pack_exception(error: BaseException, partial: list[Any] | None = None) -> by
         except Exception:  # one of the results cannot be pickled: the exception goes alone
             before = None
     return pickle.dumps((data, text, before))
+
+
+def _travelling(pickled: Callable[[BaseException], bytes], error: BaseException) -> bytes | None:
+    """What ``pickled`` makes of an exception, if that can be loaded again."""
+    try:
+        data = pickled(error)
+        return data if isinstance(pickle.loads(data), BaseException) else None
+    except Exception:
+        return None
+
+
+def _dumps_by_parts(error: BaseException) -> bytes:
+    """Pickle an exception, and those inside it, so that no ``__init__`` is called with their ``args``."""
+    import io
+
+    import cloudpickle
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, value: Any) -> Any:
+            kind = type(value)
+            plain = isinstance(value, BaseException) and _reduces_as(kind, BaseException)
+            if plain and kind.__new__ in (BaseException.__new__, Exception.__new__):
+                return rebuild_exception, (kind, value.args, vars(value))
+            return super().reducer_override(value)
+
+    out = io.BytesIO()
+    Pickler(out, protocol=5).dump(error)
+    return out.getvalue()
+
+
+def _reduces_as(kind: type, base: type) -> bool:
+    return getattr(kind, "__reduce__", None) is getattr(base, "__reduce__", None)
+
+
+def rebuild_exception(
+    kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]
+) -> BaseException:
+    """An exception as it was, made without its ``__init__``."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+def _users_part(trace: Any) -> Any:
+    """A traceback without the frames of this package at its two ends."""
+    from types import TracebackType
+
+    entries = []
+    while trace is not None:
+        entries.append(trace)
+        trace = trace.tb_next
+    while entries and _is_ours(entries[-1]):
+        entries.pop()
+    while entries and _is_ours(entries[0]):
+        del entries[0]
+    for entry in reversed(entries):
+        trace = TracebackType(trace, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return trace
+
+
+def _is_ours(entry: Any) -> bool:
+    name: str = entry.tb_frame.f_globals.get("__name__", "")
+    return name.startswith("workpool.") and not name.startswith("workpool.integrations")
 
 
 def _text_of(error: BaseException) -> str:
@@ -129,6 +189,8 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
         return WorkerDied(
             seat, pid, status, task.id, task.key, "ran" if entered else "unpickled the arguments of"
         )
+    if outcome == OUTCOME_TIMEOUT:
+        return _timeout(None if payload is None else unpack_outcome(OUTCOME_ERROR, payload, task), task)
     data, text, before = pickle.loads(payload)
     if before is not None:
         task.partial = pickle.loads(before)
@@ -139,3 +201,13 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
     # Past a __setattr__ of its own, as frozen exceptions have.
     BaseException.__dict__["__cause__"].__set__(error, RemoteTraceback(text))
     return error  # type: ignore[no-any-return]
+
+
+def _timeout(ended_with: BaseException | None, task: TaskCore) -> TaskTimeout:
+    """The error of a task whose time was up, with what it ended with as the cause."""
+    key = "" if task.key is None else f" (key {task.key!r})"
+    error = TaskTimeout(f"task {task.id}{key} ran longer than its {task.limit:g} s")
+    if isinstance(ended_with, TaskTimeout):  # made by the worker, where it was interrupted
+        ended_with = ended_with.__cause__
+    error.__cause__ = ended_with
+    return error

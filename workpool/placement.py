@@ -25,6 +25,7 @@ from workpool._core import (
 from workpool.events import TASK_ADDED, TASK_COMPLETE, Events
 from workpool.options import ANYONE, FORCE, LIGHT, NONE, PLAIN, STRONG, Options, seconds
 from workpool.priority import Ageing
+from workpool.quarantine import Quarantine
 from workpool.task import Task
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Placement:
         self._loaded = [0] * len(supervisor.loads)  # tasks in each
         self._lock = threading.Lock()  # guards both
         self.ageing = Ageing(gatherer.seat, supervisor.name)
+        self.quarantine = Quarantine(gatherer.seat, gatherer.pending, gatherer.fail)
+        supervisor.on_fallen = self.quarantine.count
         self.active = False
         self.listen()
 
@@ -158,12 +161,18 @@ class Placement:
             task.key, task.meta = key, meta
             call |= CALL_TAGGED
             payload = (key, meta, payload)
+        if options.learns and self.quarantine.has(key):
+            self._gatherer.settle(task, OUTCOME_ERROR, self.quarantine.error(task))
         pending = task.outcome_code == 0
         if pending and not self._place(task, options):
             pending = False
         self._tell(task)
         if pending:
+            if options.timeout is not None:
+                task.limit = options.timeout
             self._gatherer.start(task, block, call, payload, options.retries + 1)
+            if options.timeout is not None:
+                self._gatherer.on_limit(options.timeout)
             if options.priority and task.outcome_code == 0:
                 self.ageing.watch(task, options.priority)
         if self._events.complete:

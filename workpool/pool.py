@@ -11,6 +11,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, overload
 
 from workpool import _core
+from workpool.admission import Admission
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
@@ -62,6 +63,12 @@ class WorkerPool(Executor, Generic[A, R]):
         initializer, initargs: Called in each worker when it starts, before the start hook.
         memory: Bytes of shared memory for payloads; by default half of what is free.
         spin: Seconds an idle side looks before it sleeps, at most; None adapts, 0 sleeps at once.
+        grace: Seconds that a running task has to clean up, when it is cancelled with force or
+            its time is up, before its worker is killed and replaced.
+        max_pending: Tasks that may be unfinished; past it ``add_task`` and ``submit`` wait.
+        when_full: ``"raise"``: they raise ``QueueFull`` instead.
+        max_tasks_per_child: Tasks after which a worker is replaced, between two of them.
+        max_memory_per_child: Bytes of its own, without shared memory, above which it is.
         name: Shown in logs and thread names.
         inherent_cost: ``f(task)``: seconds the task is thought to take anywhere, for tasks
             without ``cost=`` whose key is not known. ``task.argument`` is a map's item, and
@@ -105,6 +112,11 @@ class WorkerPool(Executor, Generic[A, R]):
         initargs: tuple[Any, ...] = (),
         memory: int | None = None,
         spin: float | None = None,
+        grace: float = 1.0,
+        max_pending: int | None = None,
+        when_full: str = "block",
+        max_tasks_per_child: int | None = None,
+        max_memory_per_child: int | None = None,
         name: str | None = None,
         inherent_cost: Callable[[Task[Any]], float] | None = None,
         worker_cost: Callable[[Task[Any], Worker], float] | None = None,
@@ -129,19 +141,33 @@ class WorkerPool(Executor, Generic[A, R]):
             _check_at_least("memory", memory, 1)
         if spin is not None:
             _check_at_least("spin", spin, 0)
+        _check_at_least("grace", grace, 0)
+        for option, bound in (
+            ("max_pending", max_pending), ("max_tasks_per_child", max_tasks_per_child),
+            ("max_memory_per_child", max_memory_per_child),
+        ):  # fmt: skip
+            if bound is not None:
+                _check_at_least(option, bound, 1)
+        if when_full not in ("block", "raise"):
+            raise ValueError(f"when_full must be 'block' or 'raise', not {when_full!r}")
         self.name = name or f"workpool-{next(_pool_numbers)}"
         self._tasks_per_worker = tasks_per_worker
         self._closed = self._cancelled = False
         self._runtime = runtime = Runtime(
             name=self.name, workers=self._max_workers, cpus=usable_cpus(), memory=memory,
             spin=_SPIN_SECONDS if spin is None else spin, concurrency=worker_concurrency,
-            grow_at=tasks_per_worker or _NEVER,
+            grow_at=tasks_per_worker or _NEVER, grace=grace, max_tasks=max_tasks_per_child,
+            max_memory=max_memory_per_child,
             method=start_method, context=mp_context, entrypoint=find(entrypoint, entrypoint_name),
             initializer=initializer, initargs=initargs, inherent_cost=inherent_cost, worker_cost=worker_cost,
         )  # fmt: skip
         self._seat = runtime.seat
         self._gatherer = runtime.gatherer
         self._supervisor = runtime.supervisor
+        self._admission: Admission | None = None
+        if max_pending is not None:
+            gatherer = runtime.gatherer
+            self._admission = Admission(max_pending, when_full == "raise", lambda: gatherer.unfinished)
         self._placement = runtime.placement
         self._places_all = self._placement.active
         self._last: tuple[object, Block | None] = (None, None)
@@ -156,7 +182,8 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def add_task(
         self, arg: A, *, worker_affinity: int | str | None = None, affinity_strength: str | None = None,
-        key: Any = None, meta: Any = None, cost: float | None = None, priority: int = 0, retries: int = 0,
+        key: Any = None, meta: Any = None, cost: float | None = None, priority: int = 0,
+        timeout: float | None = None, retries: int = 0,
     ) -> Task[R]:  # fmt: skip
         """Run the entrypoint on ``arg`` in a worker.
 
@@ -173,6 +200,8 @@ class WorkerPool(Executor, Generic[A, R]):
             meta: Anything the worker shall see as ``client.task.meta``.
             cost: Seconds it is thought to take.
             priority: From -8 to 7; higher ones go first, and waiting raises it.
+            timeout: Seconds it may run, from its start; then it is ended as by
+                ``cancel(force=True)``, and raises ``TaskTimeout``.
             retries: Times the task may be run again when its worker died in it.
 
         Raises:
@@ -183,11 +212,11 @@ class WorkerPool(Executor, Generic[A, R]):
         options = None
         if not (
             worker_affinity is None and affinity_strength is None and key is None and meta is None
-            and cost is None and priority == 0 and retries == 0
+            and cost is None and priority == 0 and timeout is None and retries == 0
         ):  # fmt: skip
             options = Options(
                 self._max_workers, worker_affinity=worker_affinity, affinity_strength=affinity_strength,
-                key=key, meta=meta, cost=cost, priority=priority, retries=retries,
+                key=key, meta=meta, cost=cost, priority=priority, timeout=timeout, retries=retries,
             )  # fmt: skip
         return self._add_task(arg, options)
 
@@ -248,7 +277,14 @@ class WorkerPool(Executor, Generic[A, R]):
     ) -> None:
         if self._closed or self._supervisor.broken is not None:
             self._refuse()
-        self._start_accepted(task, block, call, payload, options)
+        if self._admission is None:
+            self._start_accepted(task, block, call, payload, options)
+        else:
+            self._enter(self._admission)
+            try:
+                self._start_accepted(task, block, call, payload, options)
+            finally:
+                self._admission.leave()
         if self._was_shut() and self._gatherer.cancel(task):  # between the two: it may not see the task
             self._refuse()
 
@@ -273,7 +309,51 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._closed or self._seat.is_forked:
             self._refuse()
         self._runtime.local()
-        self._placement.start_here(task, fn, args, kwargs, options)
+        if self._admission is not None:
+            self._enter(self._admission)
+        try:
+            self._placement.start_here(task, fn, args, kwargs, options)
+        finally:
+            if self._admission is not None:
+                self._admission.leave()
+
+    def _enter(self, admission: Admission) -> None:
+        """Wait until one more task may be unfinished."""
+        while not admission.enter():
+            self._runtime.when(self._has_room).result()
+            if self._closed or self._supervisor.broken is not None:
+                self._refuse()
+
+    def _has_room(self) -> bool:
+        admission = self._admission
+        return admission is None or admission.has_room() or self._closed
+
+    async def add_task_async(self, arg: A, **options: Unpack[TaskOptions]) -> Task[R]:
+        """``add_task`` that waits without holding up the event loop where ``max_pending`` is reached.
+
+        Returns:
+            The task, once it is accepted: ``await`` that for its result.
+        """
+        await self._wait_for_room()
+        return self.add_task(arg, **options)
+
+    async def submit_async(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
+        """``submit`` that waits as ``add_task_async`` does."""
+        await self._wait_for_room()
+        return self.submit(fn, *args, **kwargs)
+
+    async def _wait_for_room(self) -> None:
+        # Between the look and the task no other coroutine runs; another thread may be quicker,
+        # and then the task waits for it as in any thread.
+        while not self._has_room():
+            self._admission_raises()
+            await self._runtime.when(self._has_room)
+
+    def _admission_raises(self) -> None:
+        """Raise ``QueueFull`` if the pool was told to."""
+        admission = self._admission
+        if admission is not None and admission.enter():
+            admission.leave()
 
     def _was_shut(self) -> bool:
         return self._closed

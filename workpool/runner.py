@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import time
 from itertools import starmap
 from types import CoroutineType
 
 from workpool import _core, payload
+from workpool.bound import Bound
 from workpool.client import WorkerClient, in_context, set_current
-from workpool.errors import ArenaFull, EntrypointError, RemoteError
+from workpool.errors import ArenaFull, EntrypointError, RemoteError, TaskInterrupt, TaskTimeout
 from workpool.loading import is_coroutine_function, load, takes_client
 
 TYPE_CHECKING = False
@@ -34,6 +36,11 @@ _KEPT_FUNCTIONS = 1024
 CALL_ONE, CALL_MANY, CALL_OBJECT = _core.CALL_ONE, _core.CALL_MANY, _core.CALL_OBJECT
 CALL_CHUNK, CALL_STARCHUNK = _core.CALL_CHUNK, _core.CALL_STARCHUNK
 OUTCOME_OK = _core.OUTCOME_OK
+# Of what is asked of a task: what it must not outlive.
+INTERRUPT = _core.CANCEL_FORCE | _core.CANCEL_TIME
+
+# A coroutine that was told to end, and still runs without a pause, is interrupted after so long.
+_COROUTINE_SECONDS = 0.01
 
 
 class Runner:
@@ -49,6 +56,7 @@ class Runner:
         self.hungry_fd = config.hungry_fd
         self.grow_at = config.grow_at
         self.work = config.work
+        self.bound = Bound(seat, config.max_tasks, config.max_memory)
         # By id: the function and whether it is async. -1 stands for one in the payload.
         self.functions: dict[int, tuple[Callable[..., Any], bool]] = {-1: (_identity, False)}
         self.pre_task: Callable[[Any], Any] | None = None
@@ -59,6 +67,14 @@ class Runner:
         self.blocked = 0  # coroutine tasks that await tasks of theirs, and leave their place
         self.stir: asyncio.Event | None = None  # in the loop: something happened
         self.gatherer: NestedGatherer | None = None  # made with the first nested task
+        # What TaskInterrupt may be raised in: the plain task whose function runs now, on top
+        # of the stack. Set and cleared inside the `try` that catches it.
+        self.interruptible: tuple[int, Any, Any] | None = None
+        self.waiting: list[tuple[int, Any, Any]] = []  # the plain tasks below it, that wait
+        self.coroutines: dict[int, asyncio.Task[Any]] = {}  # of the coroutine tasks, by slot
+        self._told: dict[int, float] = {}  # when each was cancelled
+        self._raised: tuple[object, float] = (None, 0.0)  # in which task, and when
+        self._again_seconds = config.grace / 2
 
     # ---- beginning and end -----------------------------------------------------------
 
@@ -108,19 +124,75 @@ class Runner:
         if type(value) is CoroutineType:
             self.run_coroutine(value)
 
+    # ---- tasks that are to end -------------------------------------------------------
+
+    def listen(self) -> None:
+        """Have interrupt() called when something is asked of a task here."""
+        signal.signal(signal.SIGURG, self.interrupt)
+
+    def interrupt(self, *_: object) -> None:
+        """Something may be asked of a task here: the handler of SIGURG, in the main thread."""
+        if self.coroutines:
+            self._interrupt_coroutines()
+        running = self.interruptible
+        if running is None or not self._must_end(running):
+            return
+        task, at = self._raised
+        now = time.monotonic()
+        if task is running and now - at < self._again_seconds:
+            return  # it has its time to clean up; after half of it, once more
+        self._raised = running, now
+        raise TaskInterrupt
+
+    def _must_end(self, running: tuple[int, Any, Any]) -> bool:
+        seat = self.seat
+        if seat.asked(running[0]) & INTERRUPT:
+            return True
+        return any(
+            seat.asked(below[0]) & INTERRUPT and seat.descends(running[0], seat.task_handle(below[0]))
+            for below in self.waiting
+        )
+
+    def check(self, running: tuple[int, Any, Any] | None) -> None:
+        """Raise in a task that waits, and that interrupt() leaves alone meanwhile, if it is to end."""
+        if running is not None and self.seat.asked(running[0]) & INTERRUPT:
+            raise TaskInterrupt
+
+    def _interrupt_coroutines(self) -> None:
+        import asyncio
+
+        now = time.monotonic()
+        current = None if self.loop is None else asyncio.current_task(self.loop)
+        for index, task in list(self.coroutines.items()):
+            asked = self.seat.asked(index)
+            if not asked:
+                continue
+            told = self._told.get(index)
+            if told is None or now - told >= self._again_seconds:
+                self._told[index] = now
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            # Between its steps nothing but the loop runs; in a step nothing but its code.
+            stuck = told is not None and now - told >= _COROUTINE_SECONDS
+            if stuck and task is current and asked & INTERRUPT and self.interruptible is None:
+                raise TaskInterrupt
+
     # ---- plain tasks -----------------------------------------------------------------
 
-    def serve(self) -> None:
-        """Run tasks until the parent says stop."""
+    def serve(self) -> bool:
+        """Run tasks until the parent says stop; True: until the process was to be replaced."""
         claim, begin = self.seat.next, self.begin
+        is_bound, is_spent = self.bound.is_set, self.bound.is_spent
         while True:
             index = claim(True)
             if index >= 0:
                 coroutine = begin(index)
                 if coroutine is not None:
                     self.run_coroutine(coroutine)
+                if is_bound and is_spent():
+                    self.client.poll_messages()  # those that were sent to this process
+                    return True
             elif index == _core.NEXT_STOP:
-                return
+                return False
             elif index == _core.NEXT_HARVEST:
                 self.harvest()
             elif index == _core.NEXT_MESSAGE:
@@ -146,13 +218,13 @@ class Runner:
         """Run a claimed task to its end; or return its coroutine, not yet entered."""
         seat = self.seat
         client = self.client
-        client.running = (index, None, None)
+        running = client.running = (index, None, None)
         try:
             number, call, arg = seat.open(index)
             function, is_coroutine = self.functions.get(number) or self._load_function(index, number)
             if call & _core.CALL_TAGGED:
                 key, meta, arg = arg
-                client.running = (index, key, meta)
+                running = client.running = (index, key, meta)
                 call &= ~_core.CALL_TAGGED
         except BaseException as error:
             client.running = None
@@ -167,9 +239,12 @@ class Runner:
                 pre = self.pre_task(arg)
                 if type(pre) is CoroutineType:
                     return self._as_coroutine(index, function, call, arg, client.running, entry=True, pre=pre)
-                seat.enter(index, time.perf_counter() - begun)
+                asked = seat.enter(index, time.perf_counter() - begun)
             else:
-                seat.enter(index)
+                asked = seat.enter(index)
+            if asked & INTERRUPT:
+                raise TaskInterrupt
+            self.interruptible = running
             if call == CALL_MANY:
                 result = function(*arg)
             elif call == CALL_ONE:
@@ -179,9 +254,11 @@ class Runner:
                 partial.extend(map(function, arg) if call == CALL_CHUNK else starmap(function, arg))
             else:
                 result = _apply(function, call, arg)
+            self.interruptible = None
             if type(result) is CoroutineType:  # a plain function that returned one
                 return self._as_coroutine(index, _identity, CALL_ONE, result, client.running, entered=True)
         except BaseException as error:
+            self.interruptible = None  # before anything that is looked at between signals
             self.finish_error(index, error, partial)
         else:
             self._finish(index, result)
@@ -214,6 +291,15 @@ class Runner:
             self.finish_error(index, RemoteError(kind, told, text))
 
     def finish_error(self, index: int, error: BaseException, partial: list[Any] | None = None) -> None:
+        asked = self.seat.asked(index)
+        ends = _is_cancellation(error, asked)
+        if asked and self.gatherer is not None:  # those it has submitted since it was asked
+            self.seat.cancel_descendants(self.seat.task_handle(index), asked | _core.CANCEL_ASKED)
+        if ends and asked & _core.CANCEL_TIME:
+            error = TaskTimeout("it ran longer than its timeout").with_traceback(error.__traceback__)
+        elif ends:
+            self.seat.finish(index, _core.OUTCOME_CANCELLED, None)
+            return
         try:
             self.seat.finish(index, _core.OUTCOME_ERROR, payload.pack_exception(error, partial))
         except ArenaFull as full:
@@ -262,17 +348,24 @@ class Runner:
         entry: bool = False, pre: Any = None, entered: bool = False,
     ) -> None:  # fmt: skip
         """A coroutine task from its pre_task hook to its outcome."""
+        import asyncio
+
         in_context.set(running)
         self.client.running = None
         partial: list[Any] | None = None
         try:
+            task = asyncio.current_task()
+            assert task is not None
+            self.coroutines[index] = task
             begun = time.perf_counter()
             if entry and pre is None and self.pre_task is not None:
                 pre = self.pre_task(arg)
             if type(pre) is CoroutineType:
                 await pre
             if not entered:
-                self.seat.enter(index, time.perf_counter() - begun if entry else 0.0)
+                asked = self.seat.enter(index, time.perf_counter() - begun if entry else 0.0)
+                if asked & INTERRUPT:
+                    raise TaskInterrupt
             if call in (CALL_CHUNK, CALL_STARCHUNK):
                 result = partial = []
                 for item in arg:
@@ -281,7 +374,10 @@ class Runner:
                 result = _apply(function, call, arg)
                 if type(result) is CoroutineType:
                     result = await result
+            self.coroutines.pop(index)
         except BaseException as error:
+            self.coroutines.pop(index, None)
+            self._told.pop(index, None)
             self.finish_error(index, error, partial)
         else:
             self._finish(index, result)
@@ -318,7 +414,9 @@ class Runner:
                 if len(self.inflight) - self.blocked >= self.concurrency:
                     await self._attend(stir)
                     continue
-                index = self.seat.next(False)
+                # Spent: it ends when what is in flight has.
+                spent = self.bound.is_set and self.bound.is_spent()
+                index = _core.NEXT_STOP if spent else self.seat.next(False)
                 if index >= 0:
                     started = self.begin(index)
                     if started is not None:
@@ -352,6 +450,19 @@ class Runner:
         import asyncio
 
         await asyncio.sleep(0)
+
+
+def _is_cancellation(error: BaseException, asked: int) -> bool:
+    """Whether a task ended as one that was to end does."""
+    if isinstance(error, TaskInterrupt):
+        return True
+    kind = type(error)
+    if kind.__name__ != "CancelledError":
+        return False
+    # A coroutine's own, and the other's if it follows from what was asked; neither is imported for this.
+    return kind.__module__ == "asyncio.exceptions" or (
+        asked != 0 and kind.__module__ == "concurrent.futures._base"
+    )
 
 
 def _identity(value: Any) -> Any:

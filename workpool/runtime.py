@@ -39,8 +39,9 @@ class Runtime:
 
     def __init__(
         self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
-        grow_at: float, method: str | None, context: BaseContext | None, entrypoint: EntrypointSpec,
-        initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
+        grow_at: float, grace: float, max_tasks: int | None, max_memory: int | None, method: str | None,
+        context: BaseContext | None,
+        entrypoint: EntrypointSpec, initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
         inherent_cost: Callable[[Task[Any]], float] | None,
         worker_cost: Callable[[Task[Any], Worker], float] | None,
     ) -> None:  # fmt: skip
@@ -65,15 +66,17 @@ class Runtime:
             control_fd=segments.control_fd, arena_fd=segments.arena_fd, control_bytes=segments.control.size,
             arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
             sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work, grow_at=grow_at,
-            hungry_fd=hungry_fd,
+            grace=grace, max_tasks=max_tasks, max_memory=max_memory, hungry_fd=hungry_fd,
         )  # fmt: skip
         self._fds.append(parent_pidfd)
         self.functions = payload.Functions(self.seat, 0)
         self.supervisor = Supervisor(
-            self.seat, launcher.make(method, context, config), seats, name, hungry_fd
+            self.seat, launcher.make(method, context, config), seats, name, hungry_fd, grace
         )
         self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)
         self.seat.gatherer = self.gatherer
+        self.gatherer.on_ask = self.supervisor.ask
+        self.gatherer.on_limit = self.supervisor.note_limit
         self.supervisor.on_broken = self.gatherer.cancel_queued
         self.supervisor.on_change = self.gatherer.poke
         self.messages = PoolMessages(self.seat, self.gatherer, name)

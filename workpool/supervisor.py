@@ -9,9 +9,11 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import logging
+import math
 import os
 import pickle
 import select
+import signal
 import threading
 import time
 import warnings
@@ -19,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from workpool import _core
 from workpool.death import WorkerDied
-from workpool.worker import EXIT_START
+from workpool.limits import Limits
+from workpool.worker import EXIT_REPLACE, EXIT_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +56,7 @@ class Worker:
         self._post = supervisor.seat.post
         self._stopping = False
         self._dismissed = False
+        self._killed = False  # by this pool
 
     @property
     def state(self) -> str:
@@ -83,6 +87,13 @@ class Worker:
         if not self._post(self.id, self._incarnation, type, contents):
             self._supervisor.on_undelivered(self, [type])
 
+    def _signal(self, number: int) -> None:
+        """Send the process a signal; by the supervisor's thread, which alone lets go of it."""
+        try:
+            signal.pidfd_send_signal(self._process.pidfd, number)
+        except ProcessLookupError:
+            pass  # it is gone, and will be buried
+
     def __repr__(self) -> str:
         return f"<Worker {self.id} pid={self.pid} {self.state}>"
 
@@ -90,8 +101,11 @@ class Worker:
 class Supervisor:
     """Keeps a pool's seats filled. All methods may be called from any thread."""
 
-    def __init__(self, seat: Seat, launcher: Launcher, seats: int, name: str, eventfd: int) -> None:
+    def __init__(
+        self, seat: Seat, launcher: Launcher, seats: int, name: str, eventfd: int, grace: float
+    ) -> None:
         self.seat = seat
+        self._limits = Limits(seat, grace)
         self.launcher = launcher
         self.name = name
         self.broken: BaseException | None = None
@@ -103,6 +117,7 @@ class Supervisor:
         self._lost: dict[int, Worker] = {}
         self.on_launched: Callable[[Worker], None] = lambda worker: None
         self.on_lost: Callable[[Worker, int], None] = lambda worker, exitcode: None
+        self.on_fallen: Callable[[Worker, int], None] = lambda worker, exitcode: None  # before recovery
         self.loads = [0.0] * seats  # by seat, kept by the placement
         self._most = seats - 1
         self._wanted: set[int] = set()  # seats that shall have a worker
@@ -312,19 +327,45 @@ class Supervisor:
                 if self._stop and not self._workers:
                     break
             self._announce()
-            timeout = None
+            due = self._limits.due
             if self._retry_at is not None:
-                timeout = max(0.0, (self._retry_at - time.monotonic()) * 1000)
+                due = min(due, self._retry_at)
+            # In whole milliseconds, which poll() counts; up, or it would look before the time.
+            timeout = None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
             for fd, _ in poll.poll(timeout):
                 if fd == self._eventfd:
                     os.eventfd_read(self._eventfd)
+                    self._limits.note(0.0)  # it may be a worker that asks
                     self.on_hungry()
                     while self._calls:
                         self._calls.pop()()
                 else:
                     poll.unregister(fd)
                     self._bury(watched.pop(fd))
+            if time.monotonic() >= self._limits.due:
+                self._limits.look(self._workers, self._kill)
         self._close()
+
+    def ask(self, handle: int, grace: float | None) -> None:
+        """Something was asked of a running task: see to it, now and for as long as it takes."""
+        self._limits.ask(handle, grace)
+        self._nudge()
+
+    def note_limit(self, limit: float) -> None:
+        """A task was offered that may run so many seconds."""
+        if self._limits.note(limit):
+            self._nudge()
+
+    def _kill(self, worker: Worker) -> None:
+        """End a worker that does not end its task."""
+        _log.warning(
+            "%s: worker %d (pid %d) is replaced: its task did not end in time",
+            self.name,
+            worker.id,
+            worker.pid,
+        )
+        worker._killed = True
+        worker._signal(signal.SIGKILL)
 
     def _nudge(self) -> None:
         """Have the thread look at what is wanted now."""
@@ -383,6 +424,8 @@ class Supervisor:
         code = worker._process.reap()
         ready = self.seat.is_ready(worker.id, worker._incarnation)
         unread = self.seat.hang_up(worker.id)
+        if not worker._killed:
+            self.on_fallen(worker, code)
         again, died, cancelled = self.seat.recover(worker.id, worker.pid, code)
         report = worker._process.report()
         with self._changed:
@@ -397,6 +440,9 @@ class Supervisor:
         if not self._stop:
             self.on_lost(worker, code)
         if code == 0 and (worker._stopping or worker._dismissed):
+            return
+        if code == EXIT_REPLACE:
+            _log.debug("%s: worker %d (pid %d) is replaced", self.name, worker.id, worker.pid)
             return
         _log.warning(
             "%s: worker %d (pid %d) ended with %d: %d tasks failed, %d run again",

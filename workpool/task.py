@@ -65,9 +65,21 @@ class Task(TaskCore, Future[R], Generic[R]):
         """Whether a worker runs it now, or the parent."""
         return self.slot_phase in (_CLAIMED, _RUNNING) or (self.in_parent and not self.done())
 
-    def cancel(self) -> bool:
-        """Cancel the task if no worker has claimed it. True: it will never run."""
-        return self._gatherer.cancel(self)
+    def cancel(self, force: bool = False, grace: float | None = None) -> bool:
+        """Cancel the task, and what waits of its descendants.
+
+        One that nobody has begun never runs. One that runs is told: ``client.cancelled`` is
+        true from now on, and a coroutine gets ``asyncio.CancelledError`` where it awaits.
+
+        Args:
+            force: End a running task too: ``TaskInterrupt`` is raised in its Python code, and
+                after ``grace`` its worker is killed and replaced.
+            grace: Seconds; by default the pool's.
+
+        Returns:
+            Whether its outcome is, or will be, ``CancelledError``.
+        """
+        return self._gatherer.cancel(self, force, grace)
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call ``fn(task)`` when the task is done: at once if it is, else in a thread that gathers."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # The worker could not start: its start hook raised, or its entrypoint cannot be loaded.
 EXIT_START = 70
+# It has run as many tasks as it may, or grown too large: between two tasks, with none in its hands.
+EXIT_REPLACE = 71
 
 
 class WorkerConfig:
@@ -34,6 +36,9 @@ class WorkerConfig:
             in the worker.
         grow_at: More unfinished tasks of its own than this, and a worker asks, on
             ``hungry_fd``, for another worker.
+        grace: Seconds between an interrupt of a task and the end of this process.
+        max_tasks, max_memory: What a process may run, and how many bytes it may have of its own,
+            before it is replaced; or None.
         work: Pickled ``(EntrypointSpec, initializer, initargs)``: needs ``sys_path`` first.
     """
 
@@ -51,6 +56,9 @@ class WorkerConfig:
         concurrency: int,
         hungry_fd: int,
         grow_at: float,
+        grace: float,
+        max_tasks: int | None,
+        max_memory: int | None,
         work: bytes,
     ) -> None:
         self.control_fd = control_fd
@@ -64,6 +72,9 @@ class WorkerConfig:
         self.concurrency = concurrency
         self.hungry_fd = hungry_fd
         self.grow_at = grow_at
+        self.grace = grace
+        self.max_tasks = max_tasks
+        self.max_memory = max_memory
         self.work = work
 
     @property
@@ -132,7 +143,8 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
         os.write(report_fd, payload.pack_exception(error)[:60_000])
         return EXIT_START
     os.close(report_fd)
+    runner.listen()
     seat.ready(incarnation)
-    runner.serve()
+    spent = runner.serve()
     runner.end()
-    return 0
+    return EXIT_REPLACE if spent else 0

@@ -53,16 +53,17 @@ static void a_reserved_slot_has_what_a_plain_task_has(void) {
             wp_handle handle = wp_home_reserve(view);
             struct wp_slot *slot = &view->slots[wp_handle_index(handle)];
             CHECK(wp_view_home(view, wp_handle_index(handle)) == seat && slot->home == seat);
-            CHECK(wp_load_relaxed(&slot->target) == TEST_ANYONE && wp_load_relaxed(&slot->cancel) == 0 &&
+            CHECK(wp_load_relaxed(&slot->target) == TEST_ANYONE &&
+                  wp_load_relaxed(&slot->cancel) == wp_cancel_word(handle) &&
                   wp_load_relaxed(&slot->parent) == WP_NO_HANDLE && wp_load_relaxed(&slot->function) == 0 &&
-                  slot->deadline_ns == 0 && slot->start_ns == 0 && slot->end_ns == 0 &&
+                  wp_load_relaxed(&slot->deadline_ns) == 0 && slot->start_ns == 0 && slot->end_ns == 0 &&
                   wp_payload_block(&slot->argument) == 0 && slot->argument.bytes == 0 &&
                   wp_payload_block(&slot->result) == 0 && slot->result.bytes == 0 && slot->pre_us == 0 &&
                   slot->call == 0 && slot->attempt_limit == 1 && slot->group == 0);
             wp_store_relaxed(&slot->target, 7), wp_store_relaxed(&slot->cancel, 2), wp_store_relaxed(&slot->parent, 3);
-            wp_store_relaxed(&slot->function, 64), slot->deadline_ns = 5, slot->start_ns = 6, slot->end_ns = 7,
-                                                   slot->pre_us = 9, slot->call = 10, slot->attempt_limit = 11,
-                                                   slot->group = 12;
+            wp_store_relaxed(&slot->function, 64), wp_store_relaxed(&slot->deadline_ns, 5),
+                slot->start_ns = 6, slot->end_ns = 7, slot->pre_us = 9, slot->call = 10, slot->attempt_limit = 11,
+                slot->group = 12;
             wp_home_release(view, handle);
         }
     test_pool_check_free(&pool);

@@ -103,7 +103,7 @@ static bool submit(struct seat *seat) {
     memcpy(place(seat, slot, &slot->argument), &job, sizeof job);
     slot->call = (uint8_t)id;
     slot->group = (uint32_t)id * 3;
-    slot->deadline_ns = (int64_t)id * 7;
+    wp_store_relaxed(&slot->deadline_ns, (uint64_t)id * 7);
     if (seat->load.binds && wp_test_below(&seat->random, 2) == 0) {
         uint32_t target = 1 + wp_test_below(&seat->random, WORKERS);
         // A worker may stop while others submit, so only the parent binds with force.
@@ -156,7 +156,8 @@ static void run(struct seat *seat, uint32_t index) {
     uint64_t id = job.id;
     job_check(&job, id);
     CHECK_EQ(id >> 32, home);
-    CHECK(slot->call == (uint8_t)id && slot->group == (uint32_t)id * 3 && slot->deadline_ns == (int64_t)id * 7);
+    CHECK(slot->call == (uint8_t)id && slot->group == (uint32_t)id * 3 &&
+          wp_load_relaxed(&slot->deadline_ns) == (uint64_t)id * 7);
     wp_enter(view, index);
     seat->ran[home][(uint32_t)id]++;
     if (seat->load.nests && home == WP_PARENT_SEAT)

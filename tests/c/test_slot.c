@@ -12,7 +12,7 @@ static uint64_t state_of(struct wp_slot *slot) { return wp_load_acquire(&slot->s
 static wp_handle fill(struct wp_slot *slot, uint32_t index, uint32_t target) {
     wp_handle handle = wp_slot_reserve(slot, index);
     wp_store_relaxed(&slot->target, target);
-    wp_store_relaxed(&slot->cancel, 0);
+    wp_store_relaxed(&slot->cancel, wp_cancel_word(handle));
     return handle;
 }
 #define ANYONE wp_target(WP_NO_SEAT, WP_STRENGTH_NONE, 0)

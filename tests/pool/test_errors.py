@@ -188,13 +188,30 @@ def test_exit_and_interrupt_are_the_tasks_error_alone(
 # ---- what does not travel --------------------------------------------------------------------
 
 
-def test_exception_that_cannot_be_rebuilt_becomes_a_remote_error(shared: Pool) -> None:
+def test_exception_with_an_init_of_other_arity_comes_back_as_itself(shared: Pool) -> None:
     error = failure(shared, tasks.fail_with, "OddError", 5, "odd")
-    assert type(error) is RemoteError
-    assert (error.type_name, error.text) == ("pool_tasks.OddError", "5: odd")
-    assert str(error) == "pool_tasks.OddError: 5: odd"
-    assert "in fail_with" in error.traceback
+    assert type(error) is tasks.OddError
+    assert (error.args, error.code) == (("5: odd",), 5)
     assert "in fail_with" in str(error.__cause__)
+
+
+def test_group_with_such_a_part_comes_back_with_it(shared: Pool) -> None:
+    def fail() -> None:
+        part = tasks.OddError(5, "odd")
+        part.add_note("a note")
+        raise ExceptionGroup("both", [ValueError("a"), ExceptionGroup("inner", [part])])
+
+    error = failure(shared, fail)
+    assert type(error) is ExceptionGroup
+    [inner] = error.exceptions[1].exceptions  # type: ignore[attr-defined]
+    assert (type(inner), inner.code, inner.__notes__) == (tasks.OddError, 5, ["a note"])
+
+
+def test_the_remote_traceback_begins_in_the_users_code(shared: Pool) -> None:
+    remote = str(failure(shared, tasks.fail_deep, 1).__cause__)
+    assert "runner.py" not in remote and "fail_deep" in remote
+    remote = str(failure(shared, divmod, 1, 0).__cause__)
+    assert "runner.py" not in remote and "ZeroDivisionError" in remote
 
 
 @pytest.mark.parametrize("kind", ["UnpicklableError", "LyingError"])
