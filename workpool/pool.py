@@ -6,11 +6,12 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TextIO, TypeVar, Unpack
 
-from workpool import _core
+from workpool import _core, client
 from workpool.admission import Admission
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
@@ -48,6 +49,8 @@ _pool_numbers = itertools.count(1)
 class WorkerPool(Executor, Generic[A, R]):
     """Worker processes that take tasks from shared memory.
 
+    Made inside a worker it starts none: it stands for the pool that the worker is of.
+
     Args:
         entrypoint: What ``add_task`` runs: a callable, a module, a dotted name or the path
             of a ``.py`` file. It is called as ``fn(arg)`` or ``fn(arg, client)``, and may be
@@ -63,6 +66,7 @@ class WorkerPool(Executor, Generic[A, R]):
         initializer, initargs: Called in each worker when it starts, before the start hook.
         memory: Bytes of shared memory for payloads; by default half of what is free.
         spin: Seconds an idle side looks before it sleeps, at most; None adapts, 0 sleeps at once.
+        inner_threads: BLAS and OpenMP threads in each worker; None leaves them alone.
         grace: Seconds that a running task has to clean up, when it is cancelled with force or
             its time is up, before its worker is killed and replaced.
         max_pending: Tasks that may be unfinished; past it ``add_task`` and ``submit`` wait.
@@ -81,6 +85,14 @@ class WorkerPool(Executor, Generic[A, R]):
         ArenaFull: The system's shared memory cannot hold the pool.
     """
 
+    def __new__(cls, *args: Any, **options: Any) -> WorkerPool[A, R]:
+        """Inside a worker: its own pool, unless each worker is to be initialized for this one."""
+        if cls is WorkerPool and client._current is not None and options.get("initializer") is None:
+            from workpool.inner import InnerPool
+
+            cls = InnerPool
+        return object.__new__(cls)
+
     def __init__(
         self,
         entrypoint: Callable[..., Any] | ModuleType | str | os.PathLike[str] | None = None,
@@ -95,6 +107,7 @@ class WorkerPool(Executor, Generic[A, R]):
         initargs: tuple[Any, ...] = (),
         memory: int | None = None,
         spin: float | None = None,
+        inner_threads: int | None = 1,
         grace: float = 1.0,
         max_pending: int | None = None,
         when_full: str = "block",
@@ -127,7 +140,7 @@ class WorkerPool(Executor, Generic[A, R]):
         _check_at_least("grace", grace, 0)
         for option, bound in (
             ("max_pending", max_pending), ("max_tasks_per_child", max_tasks_per_child),
-            ("max_memory_per_child", max_memory_per_child),
+            ("max_memory_per_child", max_memory_per_child), ("inner_threads", inner_threads),
         ):  # fmt: skip
             if bound is not None:
                 _check_at_least(option, bound, 1)
@@ -139,8 +152,8 @@ class WorkerPool(Executor, Generic[A, R]):
         self._runtime = runtime = Runtime(
             name=self.name, workers=self._max_workers, cpus=usable_cpus(), memory=memory,
             spin=_SPIN_SECONDS if spin is None else spin, concurrency=worker_concurrency,
-            grow_at=tasks_per_worker or _NEVER, grace=grace, max_tasks=max_tasks_per_child,
-            max_memory=max_memory_per_child,
+            inner_threads=inner_threads, grow_at=tasks_per_worker or _NEVER, grace=grace,
+            max_tasks=max_tasks_per_child, max_memory=max_memory_per_child,
             method=start_method, context=mp_context, entrypoint=find(entrypoint, entrypoint_name),
             initializer=initializer, initargs=initargs, inherent_cost=inherent_cost, worker_cost=worker_cost,
         )  # fmt: skip
@@ -594,6 +607,20 @@ class WorkerPool(Executor, Generic[A, R]):
         self._runtime.when(self._supervisor.is_ready).result(timeout)
         if self._supervisor.broken is not None:
             raise self._supervisor.broken
+
+    def dump_stacks(self, file: TextIO | None = None) -> str:
+        """Write where each worker is, all its threads, to ``file``; by default to stderr.
+
+        Workers that are stuck in C code answer too; each takes some 40 ms.
+
+        Returns:
+            The same text.
+        """
+        if self._closed or self._seat.is_forked:
+            self._refuse()
+        text = self._runtime.stacks()
+        print(text, file=sys.stderr if file is None else file)
+        return text
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of queues, workers and memory."""

@@ -14,7 +14,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from workpool import _core, launcher, payload
+from workpool import _core, launcher, logs, payload, stacks
 from workpool.errors import ForkedPool, PoolClosed, WorkpoolError
 from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
@@ -39,6 +39,7 @@ class Runtime:
 
     def __init__(
         self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
+        inner_threads: int | None,
         grow_at: float, grace: float, max_tasks: int | None, max_memory: int | None, method: str | None,
         context: BaseContext | None,
         entrypoint: EntrypointSpec, initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
@@ -56,6 +57,7 @@ class Runtime:
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
         parent_pidfd = os.pidfd_open(os.getpid())
         hungry_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stacks_fd = os.memfd_create("workpool-stacks", os.MFD_CLOEXEC)
         segments = self.segments
         self.seat = _core.Seat(segments.control.buf, segments.arena.buf, segments.arena_fd, 0)
         self.seat.on_outcome(payload.unpack_outcome)
@@ -67,8 +69,9 @@ class Runtime:
             arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
             sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work, grow_at=grow_at,
             grace=grace, max_tasks=max_tasks, max_memory=max_memory, hungry_fd=hungry_fd,
+            stacks_fd=self._stacks_fd, levels=logs.levels(), name=name, inner_threads=inner_threads,
         )  # fmt: skip
-        self._fds.append(parent_pidfd)
+        self._fds += [parent_pidfd, self._stacks_fd]
         self.functions = payload.Functions(self.seat, 0)
         self.supervisor = Supervisor(
             self.seat, launcher.make(method, context, config), seats, name, hungry_fd, grace
@@ -87,6 +90,7 @@ class Runtime:
         self.supervisor.on_lost = lambda worker, exitcode: events.emit(WORKER_LOST, worker, exitcode)
         self.placement = Placement(self.gatherer, self.supervisor, events, inherent_cost, worker_cost)
         self._making = threading.Lock()
+        self._dumping = threading.Lock()
         self._finishing = threading.Lock()
         self._finished = False
         self._thread: threading.Thread | None = None
@@ -111,6 +115,11 @@ class Runtime:
                 if self.gatherer.local is None:
                     self.gatherer.local = Local(self.gatherer, self.entrypoint, self.messages.main, self.name)
         return self.gatherer.local
+
+    def stacks(self) -> str:
+        """Where each worker is, as text."""
+        with self._dumping:  # one file for all
+            return stacks.dump(self.supervisor.workers, self._stacks_fd, self.supervisor.signal)
 
     def retire(self, workers: int) -> None:
         """Give up seats until so many are left; each worker ends once nothing is bound to it."""
