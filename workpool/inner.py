@@ -106,6 +106,9 @@ class InnerPool(WorkerPool[Any, Any]):
                 except CancelledError:
                     pass
 
+    def _leave(self, kind: type[BaseException] | None) -> None:
+        self.shutdown(wait=True, cancel_futures=kind is not None)
+
     def __repr__(self) -> str:
         return f"<WorkerPool {self.name!r} of the outer pool's workers>"
 

@@ -658,6 +658,12 @@ class WorkerPool(Executor, Generic[A, R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave(kind)
+
+    def _leave(self, kind: type[BaseException] | None) -> None:
+        if kind is not None and _is_interrupt(kind) and not self._seat.is_forked:
+            self._closed = self._cancelled = True
+            self._runtime.interrupt()
         self.shutdown(wait=True, cancel_futures=kind is not None)
 
     async def __aenter__(self) -> WorkerPool[A, R]:
@@ -669,11 +675,18 @@ class WorkerPool(Executor, Generic[A, R]):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: self.shutdown(wait=True, cancel_futures=kind is not None))
+        await loop.run_in_executor(None, lambda: self._leave(kind))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.workers)}/{self._max_workers} workers"
         return f"<WorkerPool {self.name!r} {state}>"
+
+
+def _is_interrupt(kind: type[BaseException]) -> bool:
+    """Whether a block is left by Ctrl-C, which in asyncio comes as a cancellation."""
+    return issubclass(kind, KeyboardInterrupt) or (
+        kind.__name__ == "CancelledError" and kind.__module__ == "asyncio.exceptions"
+    )
 
 
 def _nothing() -> None:

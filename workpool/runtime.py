@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 
     from workpool.loading import EntrypointSpec
     from workpool.supervisor import Worker
+
+
+# After Ctrl-C a task has so long to clean up: whoever waits for the prompt has lost patience.
+_INTERRUPT_GRACE_SECONDS = 0.3
 
 
 class Runtime:
@@ -58,6 +63,7 @@ class Runtime:
         parent_pidfd = os.pidfd_open(os.getpid())
         hungry_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stacks_fd = os.memfd_create("workpool-stacks", os.MFD_CLOEXEC)
+        lifeline, lifeline_end = os.pipe()
         segments = self.segments
         self.seat = _core.Seat(segments.control.buf, segments.arena.buf, segments.arena_fd, 0)
         self.seat.on_outcome(payload.unpack_outcome)
@@ -69,9 +75,10 @@ class Runtime:
             arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
             sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work, grow_at=grow_at,
             grace=grace, max_tasks=max_tasks, max_memory=max_memory, hungry_fd=hungry_fd,
-            stacks_fd=self._stacks_fd, levels=logs.levels(), name=name, inner_threads=inner_threads,
+            stacks_fd=self._stacks_fd, lifeline_fd=lifeline, lifeline_end=lifeline_end,
+            levels=logs.levels(), name=name, inner_threads=inner_threads,
         )  # fmt: skip
-        self._fds += [parent_pidfd, self._stacks_fd]
+        self._fds += [parent_pidfd, self._stacks_fd, lifeline, lifeline_end]
         self.functions = payload.Functions(self.seat, 0)
         self.supervisor = Supervisor(
             self.seat, launcher.make(method, context, config), seats, name, hungry_fd, grace
@@ -136,6 +143,11 @@ class Runtime:
         """Whether all workers start with the first: fork wants a process without threads."""
         return self.supervisor.launcher.method == "fork"
 
+    def interrupt(self) -> None:
+        """Ctrl-C: nothing that is queued or runs is wanted any more."""
+        self.gatherer.cancel_queued()
+        self.gatherer.cancel_running(_INTERRUPT_GRACE_SECONDS)
+
     def finish(self) -> None:
         """Wait for the accepted tasks, end the workers, unmap. May be called again."""
         while not self._finished:
@@ -181,7 +193,12 @@ _ending = False  # nobody would finish what a pool accepts from now on
 def _finish_all() -> None:
     global _ending
     _ending = True
+    # As the interpreter's own handler does, which has shown the traceback; at an interactive
+    # prompt that may be of long ago.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for runtime in list(_running):
+        if interrupted:
+            runtime.interrupt()
         runtime.finish()
 
 
@@ -222,7 +239,5 @@ def _polls() -> bool:
 
 
 def _sys_path() -> tuple[str, ...]:
-    import sys
-
     # "" is the current directory: say which, since a task may change it.
     return tuple(os.getcwd() if entry == "" else entry for entry in sys.path)

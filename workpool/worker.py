@@ -39,6 +39,8 @@ class WorkerConfig:
         grace: Seconds between an interrupt of a task and the end of this process.
         max_tasks, max_memory: What a process may run, and how many bytes it may have of its own,
             before it is replaced; or None.
+        lifeline_fd, lifeline_end: A pipe that the parent closes when it becomes another program; its
+            own end, which a forked worker has too, and closes.
         stacks_fd: Where a worker writes its stacks when it is asked.
         levels: Of the parent's loggers.
         name: The pool's.
@@ -64,6 +66,8 @@ class WorkerConfig:
         max_tasks: int | None,
         max_memory: int | None,
         stacks_fd: int,
+        lifeline_fd: int,
+        lifeline_end: int,
         levels: dict[str, int],
         name: str,
         inner_threads: int | None,
@@ -84,6 +88,8 @@ class WorkerConfig:
         self.max_tasks = max_tasks
         self.max_memory = max_memory
         self.stacks_fd = stacks_fd
+        self.lifeline_fd = lifeline_fd
+        self.lifeline_end = lifeline_end
         self.levels = levels
         self.name = name
         self.inner_threads = inner_threads
@@ -92,14 +98,17 @@ class WorkerConfig:
     @property
     def fds(self) -> list[int]:
         """All descriptors a worker needs."""
-        first = [self.control_fd, self.arena_fd, self.parent_pidfd, self.hungry_fd, self.stacks_fd]
-        return first + list(self.eventfds)
+        first = [self.control_fd, self.arena_fd, self.parent_pidfd, self.hungry_fd]
+        return [*first, self.stacks_fd, self.lifeline_fd, *self.eventfds]
 
     def with_fds(self, fds: list[int]) -> WorkerConfig:
         """The same with other descriptors, in the order of ``fds``."""
-        control, arena, parent, hungry, stacks, *eventfds = fds
+        control, arena, parent, hungry, stacks, lifeline, *eventfds = fds
         told = vars(self) | {"control_fd": control, "arena_fd": arena, "parent_pidfd": parent}
-        return WorkerConfig(**told | {"hungry_fd": hungry, "stacks_fd": stacks, "eventfds": tuple(eventfds)})
+        return WorkerConfig(
+            **told
+            | {"hungry_fd": hungry, "stacks_fd": stacks, "lifeline_fd": lifeline, "eventfds": tuple(eventfds)}
+        )
 
 
 def main() -> None:
@@ -128,6 +137,8 @@ def main_multiprocessing(
     if handles is not None:
         *fds, report_fd = [handle.detach() for handle in handles]
         config = config.with_fds(fds)
+    else:
+        os.close(config.lifeline_end)
     code = run(config, seat, incarnation, report_fd)
     if code:
         sys.exit(code)
@@ -138,7 +149,7 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _core.watch_parent(config.parent_pidfd)
+    _core.watch_parent(config.parent_pidfd, config.lifeline_fd)
     sys.path[:] = config.sys_path
     _set_title(f"{config.name} worker {index}", f"wp{index} {config.name}")
     threads.limit(config.inner_threads)
