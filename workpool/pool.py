@@ -11,7 +11,7 @@ import weakref
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TextIO, TypeVar, Unpack
 
-from workpool import _core, client
+from workpool import _core, client, environment
 from workpool.admission import Admission
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
@@ -43,6 +43,11 @@ _SPIN_SECONDS = 60e-6
 
 _NEVER = 1 << 62
 
+# Long enough for clean-up that writes a file, short enough for somebody who waits.
+_GRACE_SECONDS = 1.0
+
+_START_METHODS = ("exec", "spawn", "forkserver", "fork")
+
 _pool_numbers = itertools.count(1)
 
 
@@ -68,7 +73,7 @@ class WorkerPool(Executor, Generic[A, R]):
         spin: Seconds an idle side looks before it sleeps, at most; None adapts, 0 sleeps at once.
         inner_threads: BLAS and OpenMP threads in each worker; None leaves them alone.
         grace: Seconds that a running task has to clean up, when it is cancelled with force or
-            its time is up, before its worker is killed and replaced.
+            its time is up, before its worker is killed and replaced; by default 1.
         max_pending: Tasks that may be unfinished; past it ``add_task`` and ``submit`` wait.
         when_full: ``"raise"``: they raise ``QueueFull`` instead.
         max_tasks_per_child: Tasks after which a worker is replaced, between two of them.
@@ -108,7 +113,7 @@ class WorkerPool(Executor, Generic[A, R]):
         memory: int | None = None,
         spin: float | None = None,
         inner_threads: int | None = 1,
-        grace: float = 1.0,
+        grace: float | None = None,
         max_pending: int | None = None,
         when_full: str = "block",
         max_tasks_per_child: int | None = None,
@@ -117,9 +122,18 @@ class WorkerPool(Executor, Generic[A, R]):
         inherent_cost: Callable[[Task[Any]], float] | None = None,
         worker_cost: Callable[[Task[Any], Worker], float] | None = None,
     ) -> None:
+        if start_method is None and mp_context is None:
+            start_method = environment.choice("WORKPOOL_START_METHOD", _START_METHODS)
+        if memory is None:
+            memory = environment.size("WORKPOOL_MEMORY")
+        if spin is None:
+            spin = environment.seconds("WORKPOOL_SPIN")
+        if grace is None:
+            grace = environment.seconds("WORKPOOL_GRACE")
+            grace = _GRACE_SECONDS if grace is None else grace
         if start_method is not None and mp_context is not None:
             raise ValueError("give start_method or mp_context, not both")
-        if start_method not in (None, "exec", "spawn", "forkserver", "fork"):
+        if start_method not in (None, *_START_METHODS):
             raise ValueError(
                 f"start_method must be 'exec', 'spawn', 'forkserver' or 'fork', not {start_method!r}"
             )

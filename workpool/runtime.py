@@ -15,8 +15,8 @@ import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from workpool import _core, launcher, logs, payload, stacks
-from workpool.errors import ForkedPool, PoolClosed, WorkpoolError
+from workpool import _core, environment, launcher, logs, payload, stacks
+from workpool.errors import ForkedPool, PoolClosed
 from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
 from workpool.local import Local
@@ -232,10 +232,7 @@ def _fill_standard_descriptors() -> None:
 
 
 def _polls() -> bool:
-    how = os.environ.get("WORKPOOL_PARK", "futex")
-    if how not in ("futex", "poll"):
-        raise WorkpoolError(f"WORKPOOL_PARK must be 'futex' or 'poll', not {how!r}")
-    return how == "poll"
+    return environment.choice("WORKPOOL_PARK", ("futex", "poll")) == "poll"
 
 
 def _sys_path() -> tuple[str, ...]:

@@ -148,6 +148,36 @@ def test_what_the_user_has_set_stays_and_none_leaves_all_alone(monkeypatch: pyte
         assert pool.submit(environment_of, names).result(20) == ["7", None]
 
 
+# ---- environment ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKPOOL_START_METHOD", "thread"), ("WORKPOOL_MEMORY", "much"), ("WORKPOOL_MEMORY", "0"),
+        ("WORKPOOL_SPIN", "-1"), ("WORKPOOL_GRACE", "inf"), ("WORKPOOL_GRACE", "soon"),
+        ("WORKPOOL_PARK", "bench"), ("WORKPOOL_MAX_WORKERS", "0"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_makes_no_sense_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"{name} must be .*not '{value}'"):
+        WorkerPool()
+
+
+def test_variables_stand_for_options_that_are_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKPOOL_START_METHOD", "spawn")
+    monkeypatch.setenv("WORKPOOL_MEMORY", "20M")
+    with WorkerPool(max_workers=1) as pool:
+        assert pool._supervisor.launcher.method == "spawn"
+        assert pool._runtime.segments.arena_bytes == 20 << 20
+    with WorkerPool(max_workers=1, start_method="exec", memory=30 << 20) as pool:
+        assert pool._supervisor.launcher.method == "exec"
+        assert pool._runtime.segments.arena_bytes == 30 << 20
+
+
 # ---- pools in pools ------------------------------------------------------------------
 
 
