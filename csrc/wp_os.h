@@ -123,21 +123,27 @@ static inline int wp_os_dont_fork(void *base, uint64_t bytes) {
 }
 
 static inline void *wp_os_exit_with_parent(void *arg) {
-    struct pollfd gone = {.fd = (int)(intptr_t)arg, .events = POLLIN};
-    while (poll(&gone, 1, -1) < 0 && errno == EINTR) {
+    // Of a pidfd and of a pipe, both in one word: a fresh thread has no memory of its own.
+    uint64_t both = (uint64_t)(uintptr_t)arg;
+    struct pollfd gone[2] = {{.fd = (int)(both & UINT32_MAX), .events = POLLIN},
+                             {.fd = (int)(both >> 32), .events = POLLIN}};
+    while (poll(gone, 2, -1) < 0 && errno == EINTR) {
     }
     _exit(1);
 }
 
-// End this process when the process behind `pidfd` ends, from a native thread:
-// it needs no interpreter, so a worker stuck in C code goes too.
-static inline int wp_os_watch_parent(int pidfd) {
+// End this process when the process behind `pidfd` ends, or becomes another program and
+// with that closes its end of the pipe `lifeline`; from a native thread: it needs no
+// interpreter, so a worker stuck in C code goes too.
+static inline int wp_os_watch_parent(int pidfd, int lifeline) {
+    _Static_assert(sizeof(void *) == 8, "two descriptors fit a pointer");
+    uint64_t both = (uint64_t)(uint32_t)pidfd | (uint64_t)(uint32_t)lifeline << 32;
     pthread_t thread;
     sigset_t all, before;
     // Signals stay with the threads that know them: the new one blocks them all.
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&thread, NULL, wp_os_exit_with_parent, (void *)(intptr_t)pidfd);
+    int rc = pthread_create(&thread, NULL, wp_os_exit_with_parent, (void *)(uintptr_t)both);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc != 0 ? rc : pthread_detach(thread);
 }
@@ -157,8 +163,8 @@ static inline int wp_os_dont_fork(void *base, uint64_t bytes) {
     (void)base, (void)bytes;
     return 0;
 }
-static inline int wp_os_watch_parent(int pidfd) {
-    (void)pidfd;
+static inline int wp_os_watch_parent(int pidfd, int lifeline) {
+    (void)pidfd, (void)lifeline;
     return ENOSYS;
 }
 

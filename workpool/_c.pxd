@@ -240,4 +240,4 @@ cdef extern from "wp_pool.h" nogil:
     int64_t wp_os_now_ns()
     int wp_os_reserve(int, int64_t, int64_t)
     int wp_os_dont_fork(void *, uint64_t)
-    int wp_os_watch_parent(int)
+    int wp_os_watch_parent(int, int)

@@ -1261,6 +1261,6 @@ def dont_fork(buffer):
     return _c.wp_os_dont_fork(&view[0], view.shape[0])
 
 
-def watch_parent(int pidfd):
-    """End this process when the one behind ``pidfd`` ends: 0, or an errno."""
-    return _c.wp_os_watch_parent(pidfd)
+def watch_parent(int pidfd, int lifeline):
+    """End this process when that of ``pidfd`` ends, or execs and closes ``lifeline``: 0, or an errno."""
+    return _c.wp_os_watch_parent(pidfd, lifeline)

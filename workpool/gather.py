@@ -193,6 +193,11 @@ class Gatherer:
         if self._conditions:
             self._check_conditions()
 
+    def cancel_running(self, grace: float) -> None:
+        """Cancel with force what is left after cancel_queued()."""
+        for task in self.seat.unfinished():
+            self._ask(task, True, grace)
+
     def poke(self) -> None:
         """Something happened that conditions depend on: whoever gathers shall look."""
         if self._conditions or self._waits() or self.seat.has_mail:

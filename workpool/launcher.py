@@ -18,6 +18,7 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from workpool import threads
 from workpool.errors import WorkpoolError
 from workpool.worker import WorkerConfig, main_multiprocessing
 
@@ -25,17 +26,6 @@ if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
 
 _BOOTSTRAP = "import sys; sys.path.insert(0, sys.argv.pop(1)); from workpool.worker import main; main()"
-
-# One thread each, before NumPy loads its BLAS: n workers with n threads each would
-# fight for the CPUs. What the user has set stays.
-_THREAD_LIMITS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
 
 
 class Process(Protocol):
@@ -115,7 +105,7 @@ class ExecLauncher:
                 str(self._config_fd),
                 str(report.write_fd),
             ]
-            environment = dict.fromkeys(_THREAD_LIMITS, "1") | dict(os.environ)
+            environment = threads.environment(self._config.inner_threads, dict(os.environ))
             # Duplicating a descriptor onto itself makes it survive exec in the child alone.
             keep = [*self._config.fds, self._config_fd, report.write_fd]
             actions: list[Any] = [(os.POSIX_SPAWN_DUP2, fd, fd) for fd in keep]

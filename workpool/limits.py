@@ -101,7 +101,7 @@ class Limits:
         late: dict[int, _Late] = {}
         for handle, worker_id, flags in found:
             worker = workers.get(worker_id)
-            if worker is None:
+            if worker is None or worker._killed:
                 continue
             entry = late[handle] = self._late.get(handle) or _Late()
             interrupts = flags & _INTERRUPT

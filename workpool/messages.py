@@ -15,6 +15,8 @@ import sys
 from _thread import allocate_lock, get_ident
 from types import CoroutineType
 
+from workpool import logs
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
@@ -187,6 +189,7 @@ class PoolMessages:
         self._runner: int | None = None  # the thread that holds it
         self._loops: list[_LoopCalls] = []
         self.main = MainClient(self)
+        self._logging = False  # a worker has logged something
 
     # ---- listeners -------------------------------------------------------------------
 
@@ -223,7 +226,7 @@ class PoolMessages:
         self._listen()
 
     def _listen(self) -> None:
-        listening = bool(self._table or self._main_table)
+        listening = bool(self._table or self._main_table or self._logging)
         self._seat.listen(listening)
         self._gatherer.listen(listening)
 
@@ -320,6 +323,12 @@ class PoolMessages:
         other: MainClient | Worker | None = self.main if whom == _TO_MAIN else None
         if whom > 0:
             other = self._gatherer.worker(whom)
+        if kind == logs.RECORD:
+            logs.handle(contents)
+            if not self._logging:  # from now on as they come
+                self._logging = True
+                self._listen()
+            return
         if handlers is None:
             if whom != _TO_MAIN:
                 self._table.warn_unknown(kind, self._name)

@@ -23,7 +23,7 @@ from workpool.client import in_context
 from workpool.gather import Gatherer
 from workpool.loading import is_coroutine_function
 from workpool.mapping import Chunks, Mapping, apply_chunk
-from workpool.options import checked_retries, checked_timeout
+from workpool.options import PLAIN, Options, checked_retries, checked_timeout
 from workpool.payload import Functions
 from workpool.task import Task
 
@@ -278,18 +278,25 @@ class Submitter:
         self._start(task, None, _core.CALL_ONE, arg, key, meta, retries)
         return task
 
-    def submit(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Task[Any]:
-        """Run ``fn(*args, **kwargs)``."""
+    def submit(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options = PLAIN
+    ) -> Task[Any]:
+        """Run ``fn(*args, **kwargs)``; of the options those that a worker can see to."""
         task: Task[Any] = Task(self._seat)
+        task.limit = options.timeout or 0.0
         last, block = self._last
         if fn is not last:
             block = self._find(fn, task)
-        if block is not None and not kwargs:
+        if block is not None and not kwargs and options is PLAIN:
             self._gatherer.start(task, block, _core.CALL_MANY, args)
-        elif block is None:
-            self._start(task, None, _core.CALL_OBJECT, (fn, args, kwargs))
+            return task
+        tags = options.key, options.meta, options.retries
+        if block is None:
+            self._start(task, None, _core.CALL_OBJECT, (fn, args, kwargs), *tags)
+        elif kwargs:
+            self._start(task, block, _core.CALL_KEYWORDS, (args, kwargs), *tags)
         else:
-            self._start(task, block, _core.CALL_KEYWORDS, (args, kwargs))
+            self._start(task, block, _core.CALL_MANY, args, *tags)
         return task
 
     def map(

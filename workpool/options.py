@@ -73,6 +73,12 @@ class PoolOptions(TypedDict, total=False):
     initargs: tuple[Any, ...]
     memory: int | None
     spin: float | None
+    inner_threads: int | None
+    grace: float | None
+    max_pending: int | None
+    when_full: str
+    max_tasks_per_child: int | None
+    max_memory_per_child: int | None
     name: str | None
     inherent_cost: Callable[[Task[Any]], float] | None
     worker_cost: Callable[[Task[Any], Worker], float] | None

@@ -6,11 +6,12 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import itertools
+import sys
 import weakref
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TextIO, TypeVar, Unpack, overload
 
-from workpool import _core
+from workpool import _core, client, environment
 from workpool.admission import Admission
 from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
@@ -42,11 +43,18 @@ _SPIN_SECONDS = 60e-6
 
 _NEVER = 1 << 62
 
+# Long enough for clean-up that writes a file, short enough for somebody who waits.
+_GRACE_SECONDS = 1.0
+
+_START_METHODS = ("exec", "spawn", "forkserver", "fork")
+
 _pool_numbers = itertools.count(1)
 
 
 class WorkerPool(Executor, Generic[A, R]):
     """Worker processes that take tasks from shared memory.
+
+    Made inside a worker it starts none: it stands for the pool that the worker is of.
 
     Args:
         entrypoint: What ``add_task`` runs: a callable, a module, a dotted name or the path
@@ -63,8 +71,9 @@ class WorkerPool(Executor, Generic[A, R]):
         initializer, initargs: Called in each worker when it starts, before the start hook.
         memory: Bytes of shared memory for payloads; by default half of what is free.
         spin: Seconds an idle side looks before it sleeps, at most; None adapts, 0 sleeps at once.
+        inner_threads: BLAS and OpenMP threads in each worker; None leaves them alone.
         grace: Seconds that a running task has to clean up, when it is cancelled with force or
-            its time is up, before its worker is killed and replaced.
+            its time is up, before its worker is killed and replaced; by default 1.
         max_pending: Tasks that may be unfinished; past it ``add_task`` and ``submit`` wait.
         when_full: ``"raise"``: they raise ``QueueFull`` instead.
         max_tasks_per_child: Tasks after which a worker is replaced, between two of them.
@@ -80,6 +89,14 @@ class WorkerPool(Executor, Generic[A, R]):
         EntrypointError: No such entrypoint.
         ArenaFull: The system's shared memory cannot hold the pool.
     """
+
+    def __new__(cls, *args: Any, **options: Any) -> WorkerPool[A, R]:
+        """Inside a worker: its own pool, unless each worker is to be initialized for this one."""
+        if cls is WorkerPool and client._current is not None and options.get("initializer") is None:
+            from workpool.inner import InnerPool
+
+            cls = InnerPool
+        return object.__new__(cls)
 
     # What is typed of the entrypoint is typed of add_task; a file or module may do anything.
     @overload
@@ -112,7 +129,8 @@ class WorkerPool(Executor, Generic[A, R]):
         initargs: tuple[Any, ...] = (),
         memory: int | None = None,
         spin: float | None = None,
-        grace: float = 1.0,
+        inner_threads: int | None = 1,
+        grace: float | None = None,
         max_pending: int | None = None,
         when_full: str = "block",
         max_tasks_per_child: int | None = None,
@@ -121,9 +139,18 @@ class WorkerPool(Executor, Generic[A, R]):
         inherent_cost: Callable[[Task[Any]], float] | None = None,
         worker_cost: Callable[[Task[Any], Worker], float] | None = None,
     ) -> None:
+        if start_method is None and mp_context is None:
+            start_method = environment.choice("WORKPOOL_START_METHOD", _START_METHODS)
+        if memory is None:
+            memory = environment.size("WORKPOOL_MEMORY")
+        if spin is None:
+            spin = environment.seconds("WORKPOOL_SPIN")
+        if grace is None:
+            grace = environment.seconds("WORKPOOL_GRACE")
+            grace = _GRACE_SECONDS if grace is None else grace
         if start_method is not None and mp_context is not None:
             raise ValueError("give start_method or mp_context, not both")
-        if start_method not in (None, "exec", "spawn", "forkserver", "fork"):
+        if start_method not in (None, *_START_METHODS):
             raise ValueError(
                 f"start_method must be 'exec', 'spawn', 'forkserver' or 'fork', not {start_method!r}"
             )
@@ -144,7 +171,7 @@ class WorkerPool(Executor, Generic[A, R]):
         _check_at_least("grace", grace, 0)
         for option, bound in (
             ("max_pending", max_pending), ("max_tasks_per_child", max_tasks_per_child),
-            ("max_memory_per_child", max_memory_per_child),
+            ("max_memory_per_child", max_memory_per_child), ("inner_threads", inner_threads),
         ):  # fmt: skip
             if bound is not None:
                 _check_at_least(option, bound, 1)
@@ -156,8 +183,8 @@ class WorkerPool(Executor, Generic[A, R]):
         self._runtime = runtime = Runtime(
             name=self.name, workers=self._max_workers, cpus=usable_cpus(), memory=memory,
             spin=_SPIN_SECONDS if spin is None else spin, concurrency=worker_concurrency,
-            grow_at=tasks_per_worker or _NEVER, grace=grace, max_tasks=max_tasks_per_child,
-            max_memory=max_memory_per_child,
+            inner_threads=inner_threads, grow_at=tasks_per_worker or _NEVER, grace=grace,
+            max_tasks=max_tasks_per_child, max_memory=max_memory_per_child,
             method=start_method, context=mp_context, entrypoint=find(entrypoint, entrypoint_name),
             initializer=initializer, initargs=initargs, inherent_cost=inherent_cost, worker_cost=worker_cost,
         )  # fmt: skip
@@ -613,6 +640,20 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._supervisor.broken is not None:
             raise self._supervisor.broken
 
+    def dump_stacks(self, file: TextIO | None = None) -> str:
+        """Write where each worker is, all its threads, to ``file``; by default to stderr.
+
+        Workers that are stuck in C code answer too; each takes some 40 ms.
+
+        Returns:
+            The same text.
+        """
+        if self._closed or self._seat.is_forked:
+            self._refuse()
+        text = self._runtime.stacks()
+        print(text, file=sys.stderr if file is None else file)
+        return text
+
     def statistics(self) -> PoolStatistics:
         """A snapshot of queues, workers and memory."""
         if self._closed or self._seat.is_forked:
@@ -649,6 +690,12 @@ class WorkerPool(Executor, Generic[A, R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._leave(kind)
+
+    def _leave(self, kind: type[BaseException] | None) -> None:
+        if kind is not None and _is_interrupt(kind) and not self._seat.is_forked:
+            self._closed = self._cancelled = True
+            self._runtime.interrupt()
         self.shutdown(wait=True, cancel_futures=kind is not None)
 
     async def __aenter__(self) -> WorkerPool[A, R]:
@@ -660,11 +707,18 @@ class WorkerPool(Executor, Generic[A, R]):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, lambda: self.shutdown(wait=True, cancel_futures=kind is not None))
+        await loop.run_in_executor(None, lambda: self._leave(kind))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"{len(self.workers)}/{self._max_workers} workers"
         return f"<WorkerPool {self.name!r} {state}>"
+
+
+def _is_interrupt(kind: type[BaseException]) -> bool:
+    """Whether a block is left by Ctrl-C, which in asyncio comes as a cancellation."""
+    return issubclass(kind, KeyboardInterrupt) or (
+        kind.__name__ == "CancelledError" and kind.__module__ == "asyncio.exceptions"
+    )
 
 
 def _nothing() -> None:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from workpool import _core, launcher, payload
-from workpool.errors import ForkedPool, PoolClosed, WorkpoolError
+from workpool import _core, environment, launcher, logs, payload, stacks
+from workpool.errors import ForkedPool, PoolClosed
 from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
 from workpool.local import Local
@@ -34,11 +35,16 @@ if TYPE_CHECKING:
     from workpool.supervisor import Worker
 
 
+# After Ctrl-C a task has so long to clean up: whoever waits for the prompt has lost patience.
+_INTERRUPT_GRACE_SECONDS = 0.3
+
+
 class Runtime:
     """One pool's segments, seat, gatherer, supervisor and functions."""
 
     def __init__(
         self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
+        inner_threads: int | None,
         grow_at: float, grace: float, max_tasks: int | None, max_memory: int | None, method: str | None,
         context: BaseContext | None,
         entrypoint: EntrypointSpec, initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
@@ -56,6 +62,8 @@ class Runtime:
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
         parent_pidfd = os.pidfd_open(os.getpid())
         hungry_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._stacks_fd = os.memfd_create("workpool-stacks", os.MFD_CLOEXEC)
+        lifeline, lifeline_end = os.pipe()
         segments = self.segments
         self.seat = _core.Seat(segments.control.buf, segments.arena.buf, segments.arena_fd, 0)
         self.seat.on_outcome(payload.unpack_outcome)
@@ -67,8 +75,10 @@ class Runtime:
             arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
             sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work, grow_at=grow_at,
             grace=grace, max_tasks=max_tasks, max_memory=max_memory, hungry_fd=hungry_fd,
+            stacks_fd=self._stacks_fd, lifeline_fd=lifeline, lifeline_end=lifeline_end,
+            levels=logs.levels(), name=name, inner_threads=inner_threads,
         )  # fmt: skip
-        self._fds.append(parent_pidfd)
+        self._fds += [parent_pidfd, self._stacks_fd, lifeline, lifeline_end]
         self.functions = payload.Functions(self.seat, 0)
         self.supervisor = Supervisor(
             self.seat, launcher.make(method, context, config), seats, name, hungry_fd, grace
@@ -87,6 +97,7 @@ class Runtime:
         self.supervisor.on_lost = lambda worker, exitcode: events.emit(WORKER_LOST, worker, exitcode)
         self.placement = Placement(self.gatherer, self.supervisor, events, inherent_cost, worker_cost)
         self._making = threading.Lock()
+        self._dumping = threading.Lock()
         self._finishing = threading.Lock()
         self._finished = False
         self._thread: threading.Thread | None = None
@@ -112,6 +123,11 @@ class Runtime:
                     self.gatherer.local = Local(self.gatherer, self.entrypoint, self.messages.main, self.name)
         return self.gatherer.local
 
+    def stacks(self) -> str:
+        """Where each worker is, as text."""
+        with self._dumping:  # one file for all
+            return stacks.dump(self.supervisor.workers, self._stacks_fd, self.supervisor.signal)
+
     def retire(self, workers: int) -> None:
         """Give up seats until so many are left; each worker ends once nothing is bound to it."""
         supervisor = self.supervisor
@@ -126,6 +142,11 @@ class Runtime:
     def launches_at_once(self) -> bool:
         """Whether all workers start with the first: fork wants a process without threads."""
         return self.supervisor.launcher.method == "fork"
+
+    def interrupt(self) -> None:
+        """Ctrl-C: nothing that is queued or runs is wanted any more."""
+        self.gatherer.cancel_queued()
+        self.gatherer.cancel_running(_INTERRUPT_GRACE_SECONDS)
 
     def finish(self) -> None:
         """Wait for the accepted tasks, end the workers, unmap. May be called again."""
@@ -172,7 +193,12 @@ _ending = False  # nobody would finish what a pool accepts from now on
 def _finish_all() -> None:
     global _ending
     _ending = True
+    # As the interpreter's own handler does, which has shown the traceback; at an interactive
+    # prompt that may be of long ago.
+    interrupted = getattr(sys, "last_type", None) is KeyboardInterrupt and not hasattr(sys, "ps1")
     for runtime in list(_running):
+        if interrupted:
+            runtime.interrupt()
         runtime.finish()
 
 
@@ -206,14 +232,9 @@ def _fill_standard_descriptors() -> None:
 
 
 def _polls() -> bool:
-    how = os.environ.get("WORKPOOL_PARK", "futex")
-    if how not in ("futex", "poll"):
-        raise WorkpoolError(f"WORKPOOL_PARK must be 'futex' or 'poll', not {how!r}")
-    return how == "poll"
+    return environment.choice("WORKPOOL_PARK", ("futex", "poll")) == "poll"
 
 
 def _sys_path() -> tuple[str, ...]:
-    import sys
-
     # "" is the current directory: say which, since a task may change it.
     return tuple(os.getcwd() if entry == "" else entry for entry in sys.path)

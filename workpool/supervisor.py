@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from workpool._core import Seat
     from workpool.launcher import Launcher, Process
 
+# What a program that says nothing of logging wants to hear of workpool's: nothing.
+logging.getLogger("workpool").addHandler(logging.NullHandler())
 _log = logging.getLogger("workpool.supervisor")
 
 # So many workers in a row that die before their start hook has run break the pool: the
@@ -355,6 +357,12 @@ class Supervisor:
         """A task was offered that may run so many seconds."""
         if self._limits.note(limit):
             self._nudge()
+
+    def signal(self, worker: Worker, number: int) -> None:
+        """Send a worker that lives a signal, from any thread."""
+        with self._changed:  # after the exit code is set, its descriptor may be another's
+            if worker.exitcode is None:
+                worker._signal(number)
 
     def _kill(self, worker: Worker) -> None:
         """End a worker that does not end its task."""

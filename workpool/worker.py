@@ -15,7 +15,7 @@ import pickle
 import signal
 import sys
 
-from workpool import _core, payload
+from workpool import _core, logs, payload, stacks, threads
 from workpool.runner import Runner
 
 TYPE_CHECKING = False
@@ -39,6 +39,12 @@ class WorkerConfig:
         grace: Seconds between an interrupt of a task and the end of this process.
         max_tasks, max_memory: What a process may run, and how many bytes it may have of its own,
             before it is replaced; or None.
+        lifeline_fd, lifeline_end: A pipe that the parent closes when it becomes another program; its
+            own end, which a forked worker has too, and closes.
+        stacks_fd: Where a worker writes its stacks when it is asked.
+        levels: Of the parent's loggers.
+        name: The pool's.
+        inner_threads: For BLAS and OpenMP; None leaves them alone.
         work: Pickled ``(EntrypointSpec, initializer, initargs)``: needs ``sys_path`` first.
     """
 
@@ -59,6 +65,12 @@ class WorkerConfig:
         grace: float,
         max_tasks: int | None,
         max_memory: int | None,
+        stacks_fd: int,
+        lifeline_fd: int,
+        lifeline_end: int,
+        levels: dict[str, int],
+        name: str,
+        inner_threads: int | None,
         work: bytes,
     ) -> None:
         self.control_fd = control_fd
@@ -75,18 +87,28 @@ class WorkerConfig:
         self.grace = grace
         self.max_tasks = max_tasks
         self.max_memory = max_memory
+        self.stacks_fd = stacks_fd
+        self.lifeline_fd = lifeline_fd
+        self.lifeline_end = lifeline_end
+        self.levels = levels
+        self.name = name
+        self.inner_threads = inner_threads
         self.work = work
 
     @property
     def fds(self) -> list[int]:
         """All descriptors a worker needs."""
-        return [self.control_fd, self.arena_fd, self.parent_pidfd, self.hungry_fd, *self.eventfds]
+        first = [self.control_fd, self.arena_fd, self.parent_pidfd, self.hungry_fd]
+        return [*first, self.stacks_fd, self.lifeline_fd, *self.eventfds]
 
     def with_fds(self, fds: list[int]) -> WorkerConfig:
         """The same with other descriptors, in the order of ``fds``."""
-        control, arena, parent, hungry, *eventfds = fds
+        control, arena, parent, hungry, stacks, lifeline, *eventfds = fds
         told = vars(self) | {"control_fd": control, "arena_fd": arena, "parent_pidfd": parent}
-        return WorkerConfig(**told | {"hungry_fd": hungry, "eventfds": tuple(eventfds)})
+        return WorkerConfig(
+            **told
+            | {"hungry_fd": hungry, "stacks_fd": stacks, "lifeline_fd": lifeline, "eventfds": tuple(eventfds)}
+        )
 
 
 def main() -> None:
@@ -115,6 +137,8 @@ def main_multiprocessing(
     if handles is not None:
         *fds, report_fd = [handle.detach() for handle in handles]
         config = config.with_fds(fds)
+    else:
+        os.close(config.lifeline_end)
     code = run(config, seat, incarnation, report_fd)
     if code:
         sys.exit(code)
@@ -125,8 +149,10 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _core.watch_parent(config.parent_pidfd)
+    _core.watch_parent(config.parent_pidfd, config.lifeline_fd)
     sys.path[:] = config.sys_path
+    _set_title(f"{config.name} worker {index}", f"wp{index} {config.name}")
+    threads.limit(config.inner_threads)
     control = mmap.mmap(config.control_fd, config.control_bytes)
     arena = mmap.mmap(config.arena_fd, config.arena_bytes)
     for mapping in (control, arena):
@@ -137,6 +163,9 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
         seat.eventfd(other, fd)
     seat.spin(config.spin)
     runner = Runner(seat, config, incarnation)
+    stacks.listen(config.stacks_fd)
+    post = runner.client.post_message_to_pool
+    logs.install(lambda record: post(logs.RECORD, record), config.levels)
     try:
         runner.start()
     except BaseException as error:
@@ -148,3 +177,22 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
     spent = runner.serve()
     runner.end()
     return EXIT_REPLACE if spent else 0
+
+
+def _set_title(title: str, short: str) -> None:
+    """What ``ps`` and ``top`` show: all of it with setproctitle, else fifteen characters."""
+    if "setproctitle" in sys.modules or _is_installed("setproctitle"):
+        import setproctitle
+
+        setproctitle.setproctitle(title)
+        return
+    try:
+        fd = os.open("/proc/self/comm", os.O_WRONLY)
+    except OSError:
+        return  # no such file system here
+    os.write(fd, short.encode()[:15])
+    os.close(fd)
+
+
+def _is_installed(name: str) -> bool:
+    return any(os.access(f"{folder}/{name}", os.F_OK) for folder in sys.path)

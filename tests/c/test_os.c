@@ -356,7 +356,7 @@ static void a_worker_ends_when_its_parent_is_killed(void) {
             sigset_t all, mask;
             sigfillset(&all);
             CHECK(pthread_sigmask(SIG_SETMASK, NULL, &mask) == 0);
-            CHECK(wp_os_watch_parent(pidfd) == 0);
+            CHECK(wp_os_watch_parent(pidfd, -1) == 0);
             sigset_t after;
             CHECK(pthread_sigmask(SIG_SETMASK, NULL, &after) == 0);
             CHECK(sigismember(&mask, SIGINT) == 0 && sigismember(&after, SIGINT) == 0); // as it was
@@ -392,7 +392,7 @@ static void a_worker_ends_when_its_parent_is_killed(void) {
         WP_TEST(a_forked_child_does_not_see_what_is_not_for_it), WP_TEST(a_worker_ends_when_its_parent_is_killed)
 #else
 static void what_the_system_lacks_is_told_or_does_nothing(void) {
-    CHECK_EQ(wp_os_watch_parent(0), ENOSYS);
+    CHECK_EQ(wp_os_watch_parent(0, -1), ENOSYS);
     CHECK_EQ(wp_os_reserve(-1, 0, 4096), 0);
     CHECK_EQ(wp_os_dont_fork(NULL, 4096), 0);
     wp_os_eventfd_signal(-1);

@@ -413,7 +413,7 @@ def test_coroutine_handlers_run_on_the_loop_or_to_their_end_between_tasks() -> N
         assert task.result() == "done"
 
 
-def test_handlers_that_raise_are_logged_and_the_worker_goes_on(capfd: pytest.CaptureFixture[str]) -> None:
+def test_handlers_that_raise_are_logged_and_the_worker_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     with WorkerPool(answering, max_workers=1) as pool:
         heard = Heard(pool, "echo")
         pool.wait_ready()
@@ -423,9 +423,8 @@ def test_handlers_that_raise_are_logged_and_the_worker_goes_on(capfd: pytest.Cap
         pool.workers[0].post_message("echo", 1)
         assert heard.wait("echo") == [1]
         assert pool.submit(os.getpid).result() == pid
-    err = capfd.readouterr().err
-    assert "ValueError: at once" in err
-    assert "ValueError: later" in err
+    assert "ValueError: at once" in caplog.text
+    assert "ValueError: later" in caplog.text
 
 
 def test_listener_that_raises_is_logged_and_the_others_are_called(caplog: pytest.LogCaptureFixture) -> None:
@@ -489,9 +488,7 @@ def test_removed_listener_is_not_called(caplog: pytest.LogCaptureFixture) -> Non
     assert calls == []
 
 
-def test_unknown_type_is_logged_once(
-    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unknown_type_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with WorkerPool(posting, max_workers=1) as pool:
         heard = Heard(pool, "other")
         pool.add_task(3).result()
@@ -501,7 +498,7 @@ def test_unknown_type_is_logged_once(
             pool.post_message_to_workers("unknown", 1)
         pool.submit(tasks.echo, 1).result()
     assert caplog.text.count("'item'") == 1
-    assert capfd.readouterr().err.count("'unknown'") == 1
+    assert caplog.text.count("'unknown'") == 1
 
 
 def posting_other() -> None:

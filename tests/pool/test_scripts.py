@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -498,3 +499,152 @@ with WorkerPool(max_workers=1) as pool:
     assert err.strip().endswith("KeyboardInterrupt")
     assert err.count("Traceback") == 1
     assert trace_of(tmp_path) == []
+
+
+LONG = """
+import asyncio, os, sys, time
+from workpool import WorkerPool
+
+def stay(number):
+    open(f"stays.{os.getpid()}", "w").close()
+    time.sleep(60)
+
+def wait_until_it_stays():
+    while not any(name.startswith("stays") for name in os.listdir(".")):
+        time.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize("how", ["with", "without", "map", "asyncio", "callbacks"])
+def test_interrupt_with_much_queued_and_long_tasks_running_ends_at_once(
+    running: Callable[..., Running], how: str
+) -> None:
+    bodies = {
+        "with": """
+with WorkerPool(max_workers=2) as pool:
+    tasks = [pool.submit(stay, n) for n in range(10_000)]
+    wait_until_it_stays()
+    print("waits", flush=True)
+    tasks[-1].result()
+""",
+        "without": """
+pool = WorkerPool(max_workers=2)
+tasks = [pool.submit(stay, n) for n in range(30_000)]
+wait_until_it_stays()
+print("waits", flush=True)
+tasks[0].result()
+""",
+        "map": """
+with WorkerPool(max_workers=2) as pool:
+    results = pool.map(stay, range(10_000))
+    wait_until_it_stays()
+    print("waits", flush=True)
+    list(results)
+""",
+        "asyncio": """
+async def main():
+    async with WorkerPool(max_workers=2) as pool:
+        tasks = [pool.submit(stay, n) for n in range(10_000)]
+        wait_until_it_stays()
+        print("waits", flush=True)
+        await tasks[-1]
+asyncio.run(main())
+""",
+        "callbacks": """
+with WorkerPool(max_workers=2) as pool:
+    tasks = [pool.submit(stay, n) for n in range(10_000)]
+    for task in tasks:
+        task.add_done_callback(lambda task: None)
+    wait_until_it_stays()
+    print("waits", flush=True)
+    time.sleep(60)
+""",
+    }
+    parent = running(LONG + bodies[how], group=True)
+    assert parent.line() == "waits"
+    os.killpg(parent.pid, signal.SIGINT)
+    begun = time.monotonic()
+    status, out, err = parent.end()
+    assert time.monotonic() - begun < 20  # and not the minute that the tasks take
+    assert (status, out) == (-signal.SIGINT, "")
+    assert err.strip().endswith("KeyboardInterrupt")
+    # asyncio shows how the cancellation became an interrupt, in one report of two parts.
+    assert err.count("Traceback") == (2 if how == "asyncio" else 1), err
+
+
+def test_terminating_the_parent_ends_the_workers(running: Callable[..., Running]) -> None:
+    parent = running(f"""{LONG}
+pool = WorkerPool(max_workers=2)
+tasks = [pool.submit(stay, n) for n in range(100)]
+wait_until_it_stays()
+print("waits", flush=True)
+time.sleep(60)
+""")
+    assert parent.line() == "waits"
+    os.kill(parent.pid, signal.SIGTERM)
+    assert parent.end()[0] == -signal.SIGTERM
+
+
+def test_a_program_that_becomes_another_leaves_no_worker(script: Script) -> None:
+    done = script(
+        LONG
+        + '''
+pool = WorkerPool(max_workers=2)
+tasks = [pool.submit(abs, n) for n in range(100)]
+tasks[-1].result()
+print("before", flush=True)
+after = """
+import os, time
+end = time.monotonic() + 10
+def children(): return open(f"/proc/self/task/{os.getpid()}/children").read().split()
+def state(pid): return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0]
+def living(): return [pid for pid in children() if state(pid) != "Z"]
+while living() and time.monotonic() < end:
+    time.sleep(0.001)
+print("after", len(living()))
+"""
+os.execv(sys.executable, [sys.executable, "-c", after])
+'''
+    )
+    check(done, "before", "after 0")
+
+
+def test_a_task_whose_subprocess_outlives_it_holds_up_nobody(script: Script) -> None:
+    done = script("""
+import subprocess, sys
+from workpool import WorkerPool
+
+def start():
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(5)"]).pid
+
+with WorkerPool(max_workers=1, max_tasks_per_child=1) as pool:
+    pids = {pool.submit(start).result() for _ in range(3)}
+import os, signal
+for pid in pids:
+    os.kill(pid, signal.SIGKILL)
+print(len(pids))
+""")
+    check(done, "3")
+
+
+def test_a_daemon_thread_that_still_submits_at_exit_is_refused_or_gone(script: Script) -> None:
+    done = script("""
+import threading
+from workpool import PoolClosed, WorkerPool
+
+pool = WorkerPool(max_workers=1)
+begun = threading.Event()
+
+def submit():
+    try:
+        while True:
+            pool.submit(abs, -1)
+            begun.set()
+    except (PoolClosed, RuntimeError):
+        pass
+
+threading.Thread(target=submit, daemon=True).start()
+begun.wait()
+print("ends")
+""")
+    check(done, "ends")
