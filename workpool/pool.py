@@ -22,10 +22,12 @@ from workpool.task import Task
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from collections.abc import Mapping as MappingOf
     from multiprocessing.context import BaseContext
     from types import ModuleType, TracebackType
+
+    from numpy.typing import DTypeLike, NDArray
 
     from workpool._core import Block
     from workpool.messages import MainClient
@@ -330,6 +332,46 @@ class WorkerPool(Executor, Generic[A, R]):
         items: Iterable[Any] = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
         mapping = PoolMap(self, fn, star, options).start(items, chunksize, buffersize)
         return mapping.results(ordered, timeout)
+
+    # ---- arrays ----------------------------------------------------------------------
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> NDArray[Any]:
+        """A NumPy array in shared memory, its contents as they are.
+
+        Tasks get it, and any view of it, by reference: workers read and write it in place.
+        Its memory goes back when the last view in any process is gone.
+
+        Args:
+            shape: Its dimensions.
+            dtype: Any without Python objects.
+
+        Raises:
+            TypeError: Its items would be Python objects.
+            ArenaFull: There is no room; see ``memory=``.
+        """
+        return self._shared("empty", shape, dtype)
+
+    def zeros(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> NDArray[Any]:
+        """``empty``, and every item zero."""
+        return self._shared("zeros", shape, dtype)
+
+    def full(
+        self, shape: int | Sequence[int], fill_value: Any, dtype: DTypeLike | None = None
+    ) -> NDArray[Any]:
+        """``empty``, and every item ``fill_value``; without ``dtype`` of its type."""
+        return self._shared("full", shape, fill_value, dtype)
+
+    def array(self, obj: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """A copy of ``obj`` in shared memory; see ``empty``. Fortran order stays."""
+        return self._shared("array_of", obj, dtype)
+
+    def _shared(self, how: str, *args: Any) -> NDArray[Any]:
+        if self._closed or self._seat.is_forked:
+            self._refuse()
+        from workpool import arrays  # with NumPy: for those that ask for it
+
+        made: NDArray[Any] = getattr(arrays, how)(self._seat, *args)
+        return made
 
     # ---- the pool --------------------------------------------------------------------
 

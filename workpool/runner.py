@@ -179,6 +179,7 @@ class Runner:
                 partial.extend(map(function, arg) if call == CALL_CHUNK else starmap(function, arg))
             else:
                 result = _apply(function, call, arg)
+            arg = None  # arrays that look at its block let go of it before the outcome is told
             if type(result) is CoroutineType:  # a plain function that returned one
                 return self._as_coroutine(index, _identity, CALL_ONE, result, client.running, entered=True)
         except BaseException as error:
@@ -219,7 +220,8 @@ class Runner:
         except ArenaFull as full:
             # No room for the traceback: the bare error fits into the slot, in the argument's place.
             self.seat.give_up(index)
-            small = pickle.dumps((pickle.dumps(ArenaFull(full.asked, full.no_memory, full.budget)), "", None))
+            bare = ArenaFull(full.asked, full.no_memory, full.budget, full.free)
+            small = pickle.dumps((pickle.dumps(bare), "", None))
             self.seat.finish(index, _core.OUTCOME_ERROR, small)
 
     # ---- coroutine tasks -------------------------------------------------------------
@@ -284,6 +286,7 @@ class Runner:
         except BaseException as error:
             self.finish_error(index, error, partial)
         else:
+            arg = None  # as in begin()
             self._finish(index, result)
 
     async def _serve_coroutines(self, coroutine: Coroutine[Any, Any, Any]) -> None:
