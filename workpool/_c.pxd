@@ -109,6 +109,7 @@ cdef extern from "wp_pool.h" nogil:
         pass
     struct wp_arena_view:
         wp_spans spans
+        uint32_t seat
         wp_leases leases
 
     struct wp_view:
@@ -243,6 +244,8 @@ cdef extern from "wp_pool.h" nogil:
     wp_atomic64 *wp_block_identity(const wp_spans *, uint64_t)
     void wp_block_wipe(const wp_spans *, uint64_t)
     wp_borrow wp_block_borrow(const wp_spans *, wp_leases *, uint64_t, uint64_t, uint32_t *)
+
+    uint64_t wp_span_trim(const wp_spans *, uint64_t, uint32_t)
 
     struct wp_usage:
         uint64_t budget_bytes

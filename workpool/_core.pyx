@@ -401,6 +401,8 @@ cdef class Seat:
     cdef uint64_t identities
     cdef dict borrowed  # by slot: what the home of a task that runs here holds until its outcome
     cdef list returned  # by the others: (handle, parcel), until the home has taken the outcome
+    cdef public object on_stir  # called when the arena is used, until calm()
+    cdef bint stirred
     cdef uint64_t kept_bytes  # in blocks of results that this process looks at
     cdef object unpack
     cdef public object gatherer
@@ -496,7 +498,18 @@ cdef class Seat:
             offset[0] = 0
             raise ArenaFull(
                 size, outcome == _c.WP_ALLOC_NO_MEMORY, self.budget_bytes, self._free_bytes())
+        if not self.stirred:
+            self._stir()
         return _c.wp_arena_at(&self.view.arena, offset[0], size)
+
+    cdef void _stir(self):
+        self.stirred = True
+        if self.on_stir is not None:
+            self.on_stir()
+
+    def calm(self):
+        """Have the next use of the arena call ``on_stir``."""
+        self.stirred = False
 
     cdef object _encode(self, _c.wp_slot *slot, _c.wp_payload *where, object value, bint inline):
         """Put the payload of ``value`` into the slot, or into a block if it is long.
@@ -745,18 +758,28 @@ cdef class Seat:
         cdef _c.wp_usage usage
         cdef _c.wp_usage_seat seats[_c.WP_MAX_SEATS]
         self._check()
-        _c.wp_usage_read(&self.view.arena.spans, &self.view.arena.leases, &usage, seats)
+        self.users += 1
+        with nogil:  # it looks at every span
+            _c.wp_usage_read(&self.view.arena.spans, &self.view.arena.leases, &usage, seats)
+        count = self.view.seats
+        self._leave()
         return (
             (usage.budget_bytes, usage.committed_bytes, usage.used_bytes, usage.doomed_bytes),
-            tuple([(seats[i].used_bytes, seats[i].held_bytes, seats[i].leases)
-                   for i in range(self.view.seats)]),
+            tuple([(seats[i].used_bytes, seats[i].held_bytes, seats[i].leases) for i in range(count)]),
         )
 
     def trim_arena(self, uint64_t keep_bytes):
         """Give memory that nobody uses back to the system, all but ``keep_bytes``; returns how much."""
+        cdef uint64_t gone
         if not self.usable:
             return 0
-        return _c.wp_arena_trim(&self.view.arena, keep_bytes)
+        _c.wp_arena_flush(&self.view.arena)
+        _c.wp_arena_sweep(&self.view.arena, 1, 0xffffffff, True)
+        self.users += 1
+        with nogil:
+            gone = _c.wp_span_trim(&self.view.arena.spans, keep_bytes, self.view.arena.seat)
+        self._leave()
+        return gone
 
     def start(self, TaskCore task, Block function, int call, payload, int attempts=1):
         """Offer a task to the workers.
@@ -914,6 +937,8 @@ cdef class Seat:
         if self.usable:
             if delivery is not None:
                 self._inherit(delivery)
+            if not self.stirred and _c.wp_payload_block(&slot.result) != 0:
+                self._stir()
             _c.wp_home_release(&self.view, handle)
         Py_DECREF(task)
         return task

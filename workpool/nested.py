@@ -24,6 +24,7 @@ from workpool.loading import is_coroutine_function
 from workpool.mapping import Chunks, Mapping, apply_chunk
 from workpool.options import checked_retries
 from workpool.payload import Functions
+from workpool.pressure import when_it_fits
 from workpool.task import Task
 
 if TYPE_CHECKING:
@@ -112,7 +113,12 @@ class NestedGatherer(Gatherer):
         """Offer a task to this worker and to thieves; out of slots, run own tasks first."""
         parent, _ = self._frame()
         try:
-            while not self._start_from(parent, task, block, call, payload, attempts):
+            while not when_it_fits(
+                lambda: self._start_from(parent, task, block, call, payload, attempts),
+                self._make_memory,
+                lambda: self.seat.outstanding > 0,
+                None,
+            ):
                 self._make_room()
         except Exception as error:  # it cannot be encoded: that is its outcome
             if not task.settle(OUTCOME_ERROR, error):
@@ -129,6 +135,11 @@ class NestedGatherer(Gatherer):
             return self.seat.start(task, block, call, payload, attempts)
         finally:
             self.seat.parent = NO_HANDLE
+
+    def _make_memory(self) -> None:
+        """The arena is full: run own tasks, whose arguments take room there."""
+        if self.seat.outstanding:
+            self._make_room()
 
     def _make_room(self) -> None:
         if not self._is_main():

@@ -562,7 +562,13 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._closed or self._seat.is_forked:
             self._refuse()
         segments = self._runtime.segments
-        return snapshot(self._gatherer, self._supervisor, segments.control.size, segments.arena_bytes)
+        return snapshot(
+            self._gatherer,
+            self._supervisor,
+            self._runtime.trimmer,
+            segments.control.size,
+            segments.arena_bytes,
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks; run what is queued, unless cancelled; end the workers.

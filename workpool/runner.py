@@ -205,7 +205,7 @@ class Runner:
         try:
             self.seat.finish(index, OUTCOME_OK, result)
         except ArenaFull as error:
-            self.finish_error(index, error)
+            self._finish_when_it_fits(index, result, error)
         except BaseException as error:
             import traceback
 
@@ -213,6 +213,23 @@ class Runner:
             kind = payload._qualified(type(error))
             told = f"the result, of type {payload._qualified(type(result))}, cannot be pickled: {error}"
             self.finish_error(index, RemoteError(kind, told, text))
+
+    def _finish_when_it_fits(self, index: int, result: Any, full: ArenaFull) -> None:
+        if not full.never:
+            from workpool.pressure import RESULT_SECONDS, when_it_fits
+
+            try:
+                when_it_fits(
+                    lambda: self.seat.finish(index, OUTCOME_OK, result),
+                    self.harvest,
+                    lambda: True,
+                    RESULT_SECONDS,
+                )
+            except ArenaFull as error:
+                full = error
+            else:
+                return
+        self.finish_error(index, full)
 
     def finish_error(self, index: int, error: BaseException, partial: list[Any] | None = None) -> None:
         try:

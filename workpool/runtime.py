@@ -24,6 +24,7 @@ from workpool.placement import Placement
 from workpool.segments import Segments
 from workpool.supervisor import Supervisor
 from workpool.task import Task
+from workpool.trimming import Trimmer
 from workpool.worker import WorkerConfig
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Runtime:
             hungry_fd=hungry_fd,
         )  # fmt: skip
         self._fds.append(parent_pidfd)
+        self.trimmer = Trimmer(self.seat, name)
         self.functions = payload.Functions(self.seat, 0)
         self.supervisor = Supervisor(
             self.seat, launcher.make(method, context, config), seats, name, hungry_fd
@@ -147,6 +149,7 @@ class Runtime:
         self.messages.finish()
         self.gatherer.cancel_queued()  # offered while the workers ended
         self.gatherer.close()
+        self.trimmer.close()
         self.seat.close()
         self.segments.close()
         while self._fds:  # one by one: an interrupted finish() may be called again
