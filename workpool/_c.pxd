@@ -177,6 +177,8 @@ cdef extern from "wp_pool.h" nogil:
     wp_next wp_next_now(wp_view *, uint32_t *)
     wp_next wp_next_wait(wp_view *, uint32_t *, int64_t)
     int64_t wp_help_mark(wp_view *)
+    bint wp_help_is_wanted(wp_view *)
+    void wp_help_call(wp_view *)
     void wp_help_trim(wp_view *, int64_t)
     wp_next wp_help_wait(wp_view *, wp_handle, wp_handle, int64_t, uint32_t *, int64_t)
     void wp_resume(wp_view *, uint32_t, int64_t)

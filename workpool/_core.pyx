@@ -1044,6 +1044,14 @@ cdef class Seat:
             next = _c.wp_help_wait(&self.view, handle, ancestor, mark, &index, timeout_ns)
         return <int>index if next == _c.WP_NEXT_TASK else -<int>next
 
+    def is_help_wanted(self):
+        """Whether another worker would take a part of what is left to do, a look."""
+        return _c.wp_help_is_wanted(&self.view)
+
+    def call_for_help(self):
+        """A task was submitted for whoever waits inside another."""
+        _c.wp_help_call(&self.view)
+
     def trim(self, int64_t mark):
         """Drop void hints from the own deque, down to ``mark``."""
         _c.wp_help_trim(&self.view, mark)

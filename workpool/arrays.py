@@ -63,13 +63,18 @@ def _dumps(value: Any, take: Callable[[Any], None] | None) -> bytes:
         return payload.dumps(value)
     found: list[Any] = []
 
-    def write(kind: Callable[..., Any]) -> bytes:
+    def write(kind: Any) -> bytes:
         found.clear()
         arrays = _Arrays(found.append)
         out = io.BytesIO()
-        pickler = kind(out, protocol=5, buffer_callback=arrays.take)
-        known = getattr(pickler, "dispatch_table", copyreg.dispatch_table)
-        pickler.dispatch_table = ChainMap({np.ndarray: arrays.reduce}, known)
+        pickler = kind.__new__(kind)
+        table = ChainMap({np.ndarray: arrays.reduce}, getattr(kind, "dispatch_table", copyreg.dispatch_table))
+        if kind is pickle.Pickler:  # forgets at its beginning what it was told before
+            pickler.__init__(out, protocol=5, buffer_callback=arrays.take)
+            pickler.dispatch_table = table
+        else:  # looks at its beginning alone
+            pickler.dispatch_table = table
+            pickler.__init__(out, protocol=5, buffer_callback=arrays.take)
         pickler.dump(value)
         return out.getvalue()
 

@@ -117,6 +117,13 @@ def test_nested_in_containers_and_objects(pool: Pool) -> None:
     pool.submit(solve, Problem(arrays[0][:100], {"out": arrays[1][3::7]})).result()
     assert arrays[0].sum() == 400.0 and arrays[1][3] == 200.0
     pool.submit(functools.partial(tasks.fill, arrays[2]), 5.0).result()
+
+    class Local:  # that no worker can import: cloudpickle's
+        def __init__(self, field: Any) -> None:
+            self.field = field
+
+    pool.submit(solve, Local(arrays[0])).exception()
+    assert arrays[0].sum() == 700.0
     assert arrays[2].sum() == 1500.0
 
 
