@@ -90,6 +90,35 @@ static inline bool wp_help_now(struct wp_view *view, wp_handle awaited, wp_handl
     return wp_help_own(view, mark, index) || wp_help_related(view, ancestor, index);
 }
 
+// Would somebody take a part of what this task has left to do? A look, for ranges that
+// are split only then.
+//
+// Caller:   the worker, in a task. While a task in its own deque waits, nobody was hungry enough.
+static inline bool wp_help_is_wanted(struct wp_view *view) {
+    if (wp_deque_size(&wp_view_self(view)->deque) > 0) {
+        wp_help_trim(view, INT64_MIN); // void hints, of tasks that were claimed by name
+        if (wp_deque_size(&wp_view_self(view)->deque) > 0) return false;
+    }
+    if (wp_idle_any(view->idle->idle)) return true;
+    for (uint32_t seat = 1; seat < view->seats; seat++) {
+        if (seat == view->self) continue;
+        if (wp_idle_has(view->idle->searching, seat)) return true;
+        // relaxed: a look. Armed but not idle is a seat that waits inside a task.
+        if (wp_load_relaxed(&view->places[seat].seat->parker) & WP_PARKER_ARMED) return true;
+    }
+    return false;
+}
+
+// Wake who waits inside a task: what was just submitted may be a part of what it waits for.
+static inline void wp_help_call(struct wp_view *view) {
+    wp_fence_seq_cst(); // sync wake.work (publish): F1
+    for (uint32_t seat = 1; seat < view->seats; seat++)
+        // sync parker.armed (observe)
+        if (seat != view->self && (wp_load_acquire(&view->places[seat].seat->parker) & WP_PARKER_ARMED) &&
+            !wp_idle_has(view->idle->idle, seat))
+            wp_unpark(view, seat);
+}
+
 // Help, spin, sleep, until the awaited task is settled.
 //
 // Caller:   the worker, without the GIL; it runs what is claimed and comes back.

@@ -7,6 +7,7 @@
 #ifndef WP_HOME_H
 #define WP_HOME_H
 
+#include "wp_parcel.h"
 #include "wp_wake.h"
 
 // Collect the free slots, and free those whose outcome nobody waits for any more.
@@ -97,6 +98,41 @@ static inline void wp_home_release(struct wp_view *view, wp_handle handle) {
         wp_arena_free(&view->arena, result);
     view->free_ring[view->free_tail++ % self->slots] = wp_handle_index(handle);
     wp_stats_add(&self->seat->stats, WP_STAT_RELEASED, 1);
+}
+
+// A block that the slot's payload or its names hold is the caller's from here on.
+//
+// Caller:   the home of a DONE slot, which has an owning lease of the block.
+// Crash:    of a worker's home: the lease names the block, until then the slot.
+static inline void wp_home_inherit(struct wp_view *view, struct wp_slot *slot, uint64_t block) {
+    wp_atomic64 *names = NULL;
+    uint32_t count = wp_parcel_names(&view->arena.spans, wp_payload_block(&slot->result), &names);
+    for (uint32_t i = 0; i < count; i++)
+        // relaxed: the home's alone. sync slot.names (publish): as in wp_home_release.
+        if (wp_load_relaxed(&names[i]) == block) wp_store_release(&names[i], 0);
+    // sync slot.names (publish): as in wp_home_release, both.
+    if (wp_payload_block(&slot->argument) == block) wp_store_release(&slot->argument.block, 0);
+    if (wp_payload_block(&slot->result) == block) wp_store_release(&slot->result.block, 0);
+}
+
+// End the blocks that the result names and nobody inherited.
+//
+// Caller:   the home of a DONE slot, before it inherits the parcel itself or releases.
+// Crash:    as wp_home_release of a result.
+static inline void wp_home_drop_names(struct wp_view *view, struct wp_slot *slot) {
+    wp_atomic64 *names = NULL;
+    uint32_t count = wp_parcel_names(&view->arena.spans, wp_payload_block(&slot->result), &names);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t block = wp_load_relaxed(&names[i]); // relaxed: the home's alone
+        if (block == 0) continue;
+        uint32_t lease = WP_NO_LEASE;
+        if (view->self != WP_PARENT_SEAT) lease = wp_arena_lease(&view->arena, block, WP_LEASE_OWN);
+        wp_store_release(&names[i], 0); // sync slot.names (publish): as in wp_home_release
+        if (lease != WP_NO_LEASE)
+            wp_arena_free_leased(&view->arena, lease);
+        else
+            wp_arena_free(&view->arena, block);
+    }
 }
 
 // Offer a filled slot: READY, hint, notify.

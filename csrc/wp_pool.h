@@ -12,6 +12,7 @@
 #include "wp_help.h"
 #include "wp_message.h"
 #include "wp_recover.h"
+#include "wp_usage.h"
 
 // Give the seat to a new process.
 //

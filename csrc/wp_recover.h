@@ -11,6 +11,7 @@
 #ifndef WP_RECOVER_H
 #define WP_RECOVER_H
 
+#include "wp_parcel.h"
 #include "wp_reclaim.h"
 #include "wp_wake.h"
 
@@ -112,6 +113,16 @@ static inline void wp_recover_child(struct wp_view *view, uint32_t index, const 
     }
 }
 
+// Keep what the result of a slot that is DONE hands over. Before DONE those blocks are in
+// their worker's hands; when its home has taken them, in its leases, which are read later.
+static inline void wp_recover_keep_names(struct wp_view *view, struct wp_reclaim *reclaim, struct wp_slot *slot) {
+    wp_atomic64 *names = NULL;
+    uint64_t parcel = wp_payload_block(&slot->result);
+    uint32_t count = wp_parcel_names(&view->arena.spans, parcel, &names);
+    for (uint32_t i = 0; i < count; i++)
+        wp_reclaim_keep(reclaim, wp_load_relaxed(&names[i])); // relaxed: ordered by the slot's state
+}
+
 // Wake everybody: a wake-up may have died with its sender after the token was left.
 static inline void wp_wake_all(struct wp_view *view) {
     for (uint32_t seat = 0; seat < view->seats; seat++) {
@@ -168,12 +179,14 @@ static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat
             struct wp_slot *slot = &view->slots[i];
             // sync slot.free (observe): a free slot's block, if its home still ends its
             // life, is named by a lease; leases are read after this.
-            if (wp_state_phase(wp_load_acquire(&slot->state)) == WP_PHASE_FREE) continue;
+            uint64_t state = wp_load_acquire(&slot->state);
+            if (wp_state_phase(state) == WP_PHASE_FREE) continue;
             // sync slot.names (observe): a name just taken away is in a lease, or its block
             // is in a living seat's span; so is one not there yet. All three.
             wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->argument.block));
             wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->result.block));
             wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->function));
+            if (wp_state_phase(state) == WP_PHASE_DONE) wp_recover_keep_names(view, &reclaim, slot);
         }
         wp_reclaim_end(&reclaim);
     }

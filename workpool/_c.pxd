@@ -58,6 +58,12 @@ cdef extern from "wp_pool.h" nogil:
     enum wp_stop: WP_STOP_NO, WP_STOP_DRAINED, WP_STOP_NOW, WP_STOP_RETIRE
     enum wp_alloc: WP_ALLOC_OK, WP_ALLOC_FULL, WP_ALLOC_NEVER, WP_ALLOC_NO_MEMORY
     enum wp_stat: WP_STAT_COUNT
+    enum wp_lease_kind: WP_LEASE_BORROW, WP_LEASE_OWN
+    enum wp_borrow: WP_BORROW_OK, WP_BORROW_GONE, WP_BORROW_RECOVERING, WP_BORROW_MANY
+    enum: WP_NO_LEASE
+    enum: WP_SPAN_BYTES
+    enum: WP_PARCEL_TAG
+    enum: WP_SHARED_TAG
     enum wp_message_kind: WP_MESSAGE_NONE, WP_MESSAGE_BODY, WP_MESSAGE_PART, WP_MESSAGE_CORRUPT
 
     struct wp_shape:
@@ -105,8 +111,14 @@ cdef extern from "wp_pool.h" nogil:
         uint32_t slots
         int eventfd
 
-    struct wp_arena_view:
+    struct wp_spans:
         pass
+    struct wp_leases:
+        pass
+    struct wp_arena_view:
+        wp_spans spans
+        uint32_t seat
+        wp_leases leases
 
     struct wp_view:
         wp_slot *slots
@@ -169,6 +181,8 @@ cdef extern from "wp_pool.h" nogil:
     uint32_t wp_home_free_slots(const wp_view *)
     wp_handle wp_home_reserve(wp_view *)
     void wp_home_release(wp_view *, wp_handle)
+    void wp_home_inherit(wp_view *, wp_slot *, uint64_t)
+    void wp_home_drop_names(wp_view *, wp_slot *)
     void wp_home_set_parent(wp_view *, wp_handle, wp_handle)
     void wp_home_bind(wp_view *, wp_handle, uint32_t, uint32_t)
     bint wp_home_promote(wp_view *, wp_handle, int)
@@ -184,6 +198,8 @@ cdef extern from "wp_pool.h" nogil:
     wp_next wp_next_now(wp_view *, uint32_t *)
     wp_next wp_next_wait(wp_view *, uint32_t *, int64_t)
     int64_t wp_help_mark(wp_view *)
+    bint wp_help_is_wanted(wp_view *)
+    void wp_help_call(wp_view *)
     void wp_help_trim(wp_view *, int64_t)
     wp_next wp_help_wait(wp_view *, wp_handle, wp_handle, int64_t, uint32_t *, int64_t)
     void wp_resume(wp_view *, uint32_t, int64_t)
@@ -236,6 +252,34 @@ cdef extern from "wp_pool.h" nogil:
     uint8_t *wp_arena_at(wp_arena_view *, uint64_t, uint64_t)
     uint64_t wp_arena_memory_bytes(uint64_t)
     uint64_t wp_arena_block_bytes(wp_arena_view *, uint64_t)
+    uint32_t wp_arena_lease(wp_arena_view *, uint64_t, wp_lease_kind)
+    void wp_arena_unlease(wp_arena_view *, uint32_t)
+    void wp_arena_free_leased(wp_arena_view *, uint32_t)
+    uint64_t wp_arena_trim(wp_arena_view *, uint64_t)
+    void wp_arena_flush(wp_arena_view *)
+    uint64_t wp_arena_sweep(wp_arena_view *, uint32_t, uint32_t, bint)
+
+    struct wp_parcel:
+        wp_atomic64 id
+        uint32_t stream_bytes
+        uint32_t names
+    uint32_t wp_parcel_names(const wp_spans *, uint64_t, wp_atomic64 **)
+    wp_atomic64 *wp_block_identity(const wp_spans *, uint64_t)
+    void wp_block_wipe(const wp_spans *, uint64_t)
+    wp_borrow wp_block_borrow(const wp_spans *, wp_leases *, uint64_t, uint64_t, uint32_t *)
+
+    uint64_t wp_span_trim(const wp_spans *, uint64_t, uint32_t)
+
+    struct wp_usage:
+        uint64_t budget_bytes
+        uint64_t committed_bytes
+        uint64_t used_bytes
+        uint64_t doomed_bytes
+    struct wp_usage_seat:
+        uint64_t used_bytes
+        uint64_t held_bytes
+        uint64_t leases
+    void wp_usage_read(const wp_spans *, const wp_leases *, wp_usage *, wp_usage_seat *)
 
     int64_t wp_os_now_ns()
     int wp_os_reserve(int, int64_t, int64_t)

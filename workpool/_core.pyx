@@ -6,9 +6,12 @@
 # The GIL serialises a home's threads; only wait() and next() let it go.
 #
 # SPDX-License-Identifier: BSD-3-Clause
+import sys
+
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Contains
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -31,6 +34,9 @@ cdef enum:
     PENDING = 0
     OBJECT = 5
     TAGGED = 0x80
+    # First bytes of a payload with arrays: a parcel in a block of its own, or a stream alone.
+    TAG_PARCEL = _c.WP_PARCEL_TAG  # A
+    TAG_STREAM = 97  # a
 
 # How a payload is applied to its function (struct wp_slot, `call`).
 CALL_ONE = 0      # fn(payload)
@@ -118,10 +124,32 @@ cdef bytes _entry(uint32_t seat, _c.wp_message_kind kind, const _c.wp_message *m
     return entry
 
 
+cdef dict _modules = sys.modules
+cdef object _find_arrays = None
+cdef object _arrays = None
+
+
+def on_arrays(find):
+    """Say who packs values with arrays: ``find()`` gives the module, once NumPy is there."""
+    global _find_arrays
+    _find_arrays = find
+
+
+cdef object _array_support():
+    global _arrays
+    if _arrays is None:
+        _arrays = _find_arrays()
+    return _arrays
+
+
 cdef object _cancelled_error():
     from concurrent.futures import CancelledError  # not for every worker: it brings logging
 
     return CancelledError()
+
+
+cdef object _corrupt():
+    return ValueError("corrupt payload: something wrote over the pool's shared memory")
 
 
 cdef class TaskCore:
@@ -136,6 +164,7 @@ cdef class TaskCore:
     cdef public object key
     cdef public object meta
     cdef public object function
+    cdef object held  # what the payload refers to, as long as somebody may look there
     cdef public object watchers
     cdef public bint watched
     cdef public object partial
@@ -272,6 +301,85 @@ cdef class Block:
 
 
 @cython.no_gc_clear
+cdef class Loan:
+    """A block that arrays of this process look at: the end of their chain of bases.
+
+    It holds a lease, or owns the block's life, until it is deallocated; so the block stays
+    while an array does, in whatever process. It keeps the memory mapped too, after the
+    pool itself is gone.
+
+    Attributes:
+        seat: Whose process this is in the pool.
+        offset, identity: What names the block in any process of the pool.
+        address, bytes: Where it is in this one.
+        owns: Whether its life ends with this object.
+        shared: Whether arrays in it are passed on by reference, and written in place by all.
+    """
+
+    cdef readonly Seat seat
+    cdef object ground
+    cdef readonly uint64_t offset
+    cdef readonly uint64_t identity
+    cdef readonly size_t address
+    cdef readonly uint64_t bytes
+    cdef readonly bint owns
+    cdef readonly bint shared
+    cdef bint counted
+    cdef uint32_t owning
+    cdef uint32_t borrowing
+
+    def __cinit__(self):
+        self.owning = self.borrowing = _c.WP_NO_LEASE
+
+    @property
+    def lives(self):
+        """Whether whoever owns the block still does, a look."""
+        # relaxed: a look; who borrows by the identity looks again.
+        return _c.wp_load_relaxed(<_c.wp_atomic64 *>self.address) == self.identity
+
+    def __dealloc__(self):
+        if self.seat is not None and self.seat.usable and self.offset != 0:
+            self.seat._end_loan(self)
+
+
+cdef class Delivery:
+    """A payload with arrays on its way out of a slot.
+
+    Attributes:
+        seat: Who takes it.
+        copies: Whether every array shall have memory of its own: the task may run again.
+    """
+
+    cdef readonly Seat seat
+    cdef readonly bint copies
+    cdef _c.wp_slot *slot
+    cdef bint is_result
+    cdef list loans
+    cdef set borrowed  # offsets
+
+    def lend(self, uint64_t offset):
+        """The loan of a block that the slot holds; 0: of the payload itself; None: copy instead."""
+        return self.seat._lend(self, offset)
+
+    def block_bytes(self, uint64_t offset):
+        """The bytes of a block that lend() gave no loan of."""
+        return _c.wp_arena_block_bytes(&self.seat.view.arena, offset)
+
+    def block_address(self, uint64_t offset):
+        """Where it is."""
+        return <size_t>self.seat.arena.buf + offset
+
+    def borrow(self, uint64_t offset, uint64_t identity):
+        """The loan of a block that somebody else holds; None if it is gone."""
+        loan = self.seat._borrow(offset, identity)
+        if loan is not None:
+            if self.borrowed is None:
+                self.borrowed = set()
+            self.borrowed.add(offset)
+        return loan
+
+
+@cython.no_gc_clear
 cdef class Seat:
     """One process's place in a pool: a home for tasks it submits; a worker's, if it is one.
 
@@ -295,6 +403,14 @@ cdef class Seat:
     cdef uint32_t first
     cdef readonly Py_ssize_t outstanding
     cdef readonly int index
+    cdef object ground  # keeps the arena's memory mapped
+    cdef dict loans  # by offset, the address of each; they take themselves out
+    cdef uint64_t identities
+    cdef dict borrowed  # by slot: what the home of a task that runs here holds until its outcome
+    cdef list returned  # by the others: (handle, parcel), until the home has taken the outcome
+    cdef public object on_stir  # called when the arena is used, until calm()
+    cdef bint stirred
+    cdef uint64_t kept_bytes  # in blocks of results that this process looks at
     cdef object unpack
     cdef public object gatherer
     cdef list inbox  # messages that were read; those before `taken` are gone
@@ -323,6 +439,11 @@ cdef class Seat:
         self.tasks = <PyObject **>PyMem_Calloc(self.view.places[index].slots, sizeof(PyObject *))
         if self.tasks == NULL:
             raise MemoryError()
+        self.ground = memoryview(arena)
+        self.loans = {}
+        self.borrowed = {}
+        self.returned = []
+        self.identities = <uint64_t>_c.wp_os_now_ns()  # as with streams
         self.inbox = []
         self.partial = {}
         self.streams = <uint64_t>_c.wp_os_now_ns()  # those of an earlier process of the seat were others
@@ -345,6 +466,7 @@ cdef class Seat:
         if self.has_view:
             self.has_view = False
             _c.wp_view_close(&self.view)
+        self.ground = None
         PyBuffer_Release(&self.control)
         PyBuffer_Release(&self.arena)
 
@@ -380,39 +502,290 @@ cdef class Seat:
         cdef _c.wp_alloc outcome = _c.wp_arena_alloc(&self.view.arena, size, offset)
         if outcome != _c.WP_ALLOC_OK:
             offset[0] = 0
-            raise ArenaFull(size, outcome == _c.WP_ALLOC_NO_MEMORY, self.arena.len)
+            raise ArenaFull(
+                size, outcome == _c.WP_ALLOC_NO_MEMORY, self.budget_bytes, self._free_bytes())
+        if not self.stirred:
+            self._stir()
         return _c.wp_arena_at(&self.view.arena, offset[0], size)
 
-    cdef int _encode(self, _c.wp_slot *slot, _c.wp_payload *where, object value, bint inline) except -1:
-        """Put the payload of ``value`` into the slot, or into a block if it is long."""
+    cdef void _stir(self):
+        self.stirred = True
+        if self.on_stir is not None:
+            self.on_stir()
+
+    def calm(self):
+        """Have the next use of the arena call ``on_stir``."""
+        self.stirred = False
+
+    cdef object _encode(self, _c.wp_slot *slot, _c.wp_payload *where, object value, bint inline):
+        """Put the payload of ``value`` into the slot, or into a block if it is long.
+
+        Returns:
+            What it refers to by its own means (``_arrays.Parcel``); None for most values.
+        """
         cdef Py_ssize_t size = _codec.measure(value)
-        cdef bytes data = None
+        cdef object data = None, parcel = None
         cdef uint64_t block = 0
         cdef uint8_t *out
         if size < 0:
-            data = _codec.pickled(value)
-            size = PyBytes_GET_SIZE(data)
-        if inline and size <= _c.WP_INLINE_PAYLOAD_BYTES:
+            if _arrays is None and not PyDict_Contains(_modules, "numpy"):
+                data = _codec.pickled(value)
+            else:
+                data = _array_support().pack(
+                    value, self, _c.wp_payload_block(&slot.argument), where == &slot.result)
+            if type(data) is not bytes:
+                parcel = data
+                data = parcel.stream
+            size = parcel.size if data is None else PyBytes_GET_SIZE(data)
+        if inline and size <= _c.WP_INLINE_PAYLOAD_BYTES and (data is not None or parcel is None):
             out = slot.bytes
         else:
             out = self._allocate(size, &block)
-        if data is None:
-            _codec.write(value, out)
-        else:
+        if data is not None:
             memcpy(out, PyBytes_AS_STRING(data), size)
+        elif parcel is not None:
+            try:
+                parcel.write(<size_t>out, self._new_identity(_c.WP_PARCEL_TAG))
+            except BaseException:
+                _c.wp_arena_free(&self.view.arena, block)
+                raise
+        else:
+            _codec.write(value, out)
         _c.wp_payload_set(where, block, size)
-        return 0
+        return parcel
 
-    cdef object _decode(self, _c.wp_slot *slot, _c.wp_payload *where):
+    cdef const uint8_t *_payload(self, _c.wp_slot *slot, _c.wp_payload *where) except NULL:
         cdef const uint8_t *data = NULL
         cdef uint64_t block = _c.wp_payload_block(where)
         if block != 0:
             data = _c.wp_arena_at(&self.view.arena, block, where.bytes)
         elif where.bytes <= _c.WP_INLINE_PAYLOAD_BYTES:
             data = slot.bytes
-        if data == NULL:
-            raise ValueError("corrupt payload: something wrote over the pool's shared memory")
-        return _codec.read(data, where.bytes)
+        if data == NULL or where.bytes == 0:
+            raise _corrupt()
+        return data
+
+    cdef Delivery _delivery(self, _c.wp_slot *slot, _c.wp_payload *where):
+        """What brings a payload with arrays; None for any other."""
+        cdef const uint8_t *data = self._payload(slot, where)
+        if data[0] != TAG_PARCEL and data[0] != TAG_STREAM:
+            return None
+        cdef Delivery delivery = Delivery.__new__(Delivery)
+        delivery.seat = self
+        delivery.slot = slot
+        delivery.is_result = where == &slot.result
+        delivery.copies = not delivery.is_result and slot.attempt_limit > 1
+        delivery.loans = []
+        return delivery
+
+    cdef object _decode(self, _c.wp_slot *slot, _c.wp_payload *where, Delivery delivery):
+        cdef const uint8_t *data = self._payload(slot, where)
+        if delivery is None:
+            return _codec.read(data, where.bytes)
+        return _array_support().unpack(delivery, <size_t>data, where.bytes)
+
+    # ---- blocks that arrays look at --------------------------------------------------
+
+    @property
+    def is_open(self):
+        """Whether the pool is not closed in this process."""
+        return self.usable
+
+    cdef uint64_t _new_identity(self, uint8_t tag):
+        self.identities += 1
+        return (self.identities << 8 | <uint64_t>self.index) << 8 | tag
+
+    cdef Loan _new_loan(self, uint64_t offset):
+        cdef Loan loan = Loan.__new__(Loan)
+        loan.ground = self.ground
+        loan.address = <size_t>self.arena.buf + offset
+        loan.bytes = _c.wp_arena_block_bytes(&self.view.arena, offset)
+        loan.identity = _c.wp_load_relaxed(_c.wp_block_identity(&self.view.arena.spans, offset))
+        loan.offset = offset
+        loan.seat = self
+        self.loans[offset] = <size_t><void *>loan
+        return loan
+
+    cdef Loan _known_loan(self, uint64_t offset):
+        address = self.loans.get(offset)
+        return None if address is None else <Loan><void *><size_t>address
+
+    def make_shared(self, uint64_t size):
+        """A new block whose arrays are shared by reference, with 64 bytes before ``size``."""
+        self._check()
+        cdef uint64_t offset = 0
+        cdef uint8_t *memory = self._allocate(size + 64, &offset)
+        # relaxed: nobody knows of it yet.
+        _c.wp_store_relaxed(<_c.wp_atomic64 *>memory, self._new_identity(_c.WP_SHARED_TAG))
+        cdef Loan loan = self._new_loan(offset)
+        loan.owns = loan.shared = True
+        return loan
+
+    cdef object _lend(self, Delivery delivery, uint64_t offset):
+        cdef _c.wp_slot *slot = delivery.slot
+        cdef uint64_t argument = _c.wp_payload_block(&slot.argument)
+        cdef uint64_t result = _c.wp_payload_block(&slot.result)
+        cdef uint64_t bytes
+        cdef uint32_t lease
+        cdef Loan loan
+        if offset == 0:
+            offset = result if delivery.is_result else argument
+        elif not (delivery.is_result and (offset == argument or self._is_named(slot, offset))):
+            raise _corrupt()
+        bytes = _c.wp_arena_block_bytes(&self.view.arena, offset)
+        if bytes == 0:
+            raise _corrupt()
+        loan = self._known_loan(offset)
+        if loan is not None and (loan in delivery.loans or (
+                delivery.is_result and loan.owning != _c.WP_NO_LEASE)):  # from a harvest that was interrupted
+            lease = loan.owning
+        # Half of the arena at most is kept by who does not let results go: the rest goes on.
+        elif delivery.is_result and self.kept_bytes + bytes > <uint64_t>self.arena.len // 2:
+            return None
+        else:
+            lease = _c.wp_arena_lease(&self.view.arena, offset,
+                                      _c.WP_LEASE_OWN if delivery.is_result else _c.WP_LEASE_BORROW)
+            if lease == _c.WP_NO_LEASE:
+                return None
+            if loan is None:
+                loan = self._new_loan(offset)
+            if delivery.is_result:
+                loan.owning = lease
+            else:
+                loan.borrowing = lease
+        if loan in delivery.loans:
+            return loan
+        delivery.loans.append(loan)
+        return loan
+
+    cdef bint _is_named(self, _c.wp_slot *slot, uint64_t offset):
+        cdef _c.wp_atomic64 *names = NULL
+        cdef uint32_t i, count = _c.wp_parcel_names(
+            &self.view.arena.spans, _c.wp_payload_block(&slot.result), &names)
+        for i in range(count):
+            if offset != 0 and _c.wp_load_relaxed(&names[i]) == offset:  # relaxed: ordered by DONE
+                return True
+        return False
+
+    cdef object _borrow(self, uint64_t offset, uint64_t identity):
+        cdef Loan loan = self._known_loan(offset)
+        cdef _c.wp_borrow outcome = _c.WP_BORROW_RECOVERING
+        cdef uint32_t lease = _c.WP_NO_LEASE
+        cdef int64_t nap_ns = 0
+        if loan is not None and loan.identity == identity:
+            return loan
+        while True:
+            outcome = _c.wp_block_borrow(
+                &self.view.arena.spans, &self.view.arena.leases, offset, identity, &lease)
+            if outcome != _c.WP_BORROW_RECOVERING:
+                break
+            with nogil:  # a recovery takes milliseconds
+                _c.wp_message_nap(&nap_ns)
+            self._check()
+        if outcome == _c.WP_BORROW_GONE:
+            return None
+        if outcome == _c.WP_BORROW_MANY:
+            raise WorkpoolError("this process looks at too many shared arrays at once")
+        loan = self._new_loan(offset)
+        loan.borrowing = lease
+        loan.shared = True
+        return loan
+
+    cdef int _inherit(self, Delivery delivery) except -1:
+        """What was lent for a result is this process's own; the rest of the result's blocks end."""
+        cdef Loan loan
+        cdef uint64_t parcel = _c.wp_payload_block(&delivery.slot.result)
+        cdef Loan whole = None
+        for loan in delivery.loans:
+            loan.owns = True
+            loan.shared = False
+            if not loan.counted:
+                loan.counted = True
+                self.kept_bytes += loan.bytes
+            if loan.offset == parcel:
+                whole = loan  # last: the names are in it
+            else:
+                _c.wp_home_inherit(&self.view, delivery.slot, loan.offset)
+        _c.wp_home_drop_names(&self.view, delivery.slot)
+        if whole is not None:
+            _c.wp_home_inherit(&self.view, delivery.slot, parcel)
+        return 0
+
+    def prepare_hand_over(self, Loan loan):
+        """Have a loan keep its block when its life is another's; False: it cannot."""
+        if loan.borrowing == _c.WP_NO_LEASE:
+            loan.borrowing = _c.wp_arena_lease(&self.view.arena, loan.offset, _c.WP_LEASE_BORROW)
+        return loan.borrowing != _c.WP_NO_LEASE
+
+    cdef void _hand_over(self, Loan loan):
+        """The slot that is DONE owns the block's life now."""
+        self._uncount(loan)
+        loan.owns = False
+        if loan.owning != _c.WP_NO_LEASE:
+            _c.wp_arena_unlease(&self.view.arena, loan.owning)
+            loan.owning = _c.WP_NO_LEASE
+
+    cdef void _uncount(self, Loan loan):
+        if loan.counted:
+            loan.counted = False
+            self.kept_bytes -= loan.bytes
+
+    cdef void _end_loan(self, Loan loan):
+        self._uncount(loan)
+        if self.loans.get(loan.offset) == <size_t><void *>loan:
+            del self.loans[loan.offset]
+        if loan.owns:
+            _c.wp_block_wipe(&self.view.arena.spans, loan.offset)
+        if loan.borrowing != _c.WP_NO_LEASE:
+            _c.wp_arena_unlease(&self.view.arena, loan.borrowing)
+        if loan.owning != _c.WP_NO_LEASE and loan.owns:
+            _c.wp_arena_free_leased(&self.view.arena, loan.owning)
+        elif loan.owning != _c.WP_NO_LEASE:
+            _c.wp_arena_unlease(&self.view.arena, loan.owning)
+        elif loan.owns:
+            _c.wp_arena_free(&self.view.arena, loan.offset)
+
+    @property
+    def budget_bytes(self):
+        """The bytes of the arena."""
+        return self.arena.len - _c.WP_SPAN_BYTES  # its first span is never given out
+
+    cdef uint64_t _free_bytes(self):
+        cdef _c.wp_usage usage
+        _c.wp_usage_read(&self.view.arena.spans, &self.view.arena.leases, &usage, NULL)
+        return usage.budget_bytes - min(usage.used_bytes, usage.budget_bytes)
+
+    def usage(self):
+        """Bytes of the arena: budget, taken from the system, in blocks, doomed.
+
+        Returns:
+            These four, and for each seat: bytes in blocks of its spans, bytes of its spans, leases.
+        """
+        cdef _c.wp_usage usage
+        cdef _c.wp_usage_seat seats[_c.WP_MAX_SEATS]
+        self._check()
+        self.users += 1
+        with nogil:  # it looks at every span
+            _c.wp_usage_read(&self.view.arena.spans, &self.view.arena.leases, &usage, seats)
+        count = self.view.seats
+        self._leave()
+        return (
+            (usage.budget_bytes, usage.committed_bytes, usage.used_bytes, usage.doomed_bytes),
+            tuple([(seats[i].used_bytes, seats[i].held_bytes, seats[i].leases) for i in range(count)]),
+        )
+
+    def trim_arena(self, uint64_t keep_bytes):
+        """Give memory that nobody uses back to the system, all but ``keep_bytes``; returns how much."""
+        cdef uint64_t gone
+        if not self.usable:
+            return 0
+        _c.wp_arena_flush(&self.view.arena)
+        _c.wp_arena_sweep(&self.view.arena, 1, 0xffffffff, True)
+        self.users += 1
+        with nogil:
+            gone = _c.wp_span_trim(&self.view.arena.spans, keep_bytes, self.view.arena.seat)
+        self._leave()
+        return gone
 
     def start(self, TaskCore task, Block function, int call, payload, int attempts=1,
               uint64_t parent=<uint64_t>_c.WP_NO_HANDLE):
@@ -428,7 +801,7 @@ cdef class Seat:
         cdef uint32_t index = _c.wp_handle_index(handle)
         cdef _c.wp_slot *slot = &self.view.slots[index]
         try:
-            self._encode(slot, &slot.argument, payload, True)
+            task.held = self._encode(slot, &slot.argument, payload, True)
         except BaseException:
             _c.wp_home_release(&self.view, handle)
             raise
@@ -484,7 +857,7 @@ cdef class Seat:
         self.tasks[index - self.first] = NULL
         task.value = error
         task.outcome = _c.WP_OUTCOME_CANCELLED if error is None else _c.WP_OUTCOME_ERROR
-        task.function = None
+        task.function = task.held = None
         self.outstanding -= 1
         _c.wp_home_release(&self.view, task.handle)
         Py_DECREF(task)
@@ -543,6 +916,7 @@ cdef class Seat:
         cdef uint32_t local = index - self.first
         cdef PyObject *held
         cdef TaskCore task
+        cdef Delivery delivery = None
         cdef int outcome
         cdef uint32_t asked
         if not _c.wp_slot_is_done(slot, &state):
@@ -550,6 +924,7 @@ cdef class Seat:
         handle = <uint64_t>index | <uint64_t>_c.wp_state_generation(state) << 32
         held = self.tasks[local]
         if held == NULL:  # of a former incarnation of this seat
+            _c.wp_home_drop_names(&self.view, slot)
             _c.wp_home_release(&self.view, handle)
             return None
         # Out of the table while user code may run: a nested harvest must not meet it.
@@ -561,17 +936,18 @@ cdef class Seat:
             outcome = _c.WP_OUTCOME_CANCELLED
         try:
             if asked & _c.WP_CANCEL_TIME and outcome != _c.WP_OUTCOME_CANCELLED:
-                value = self._decode(slot, &slot.result) if outcome == _c.WP_OUTCOME_ERROR else None
+                value = self._decode(slot, &slot.result, None) if outcome == _c.WP_OUTCOME_ERROR else None
                 value = self.unpack(_c.WP_OUTCOME_TIMEOUT, value, task)
                 outcome = _c.WP_OUTCOME_ERROR
             elif outcome == _c.WP_OUTCOME_OK:
-                value = self._decode(slot, &slot.result)
+                delivery = self._delivery(slot, &slot.result)
+                value = self._decode(slot, &slot.result, delivery)
             elif outcome == _c.WP_OUTCOME_CANCELLED:
                 value = None
             elif outcome == _c.WP_OUTCOME_DIED:
                 value = self.unpack(outcome, self._death(slot), task)
             else:
-                value = self.unpack(outcome, self._decode(slot, &slot.result), task)
+                value = self.unpack(outcome, self._decode(slot, &slot.result, None), task)
         except (KeyboardInterrupt, TaskInterrupt):  # by a signal's handler: it is collected another time
             self.tasks[local] = held
             raise
@@ -583,10 +959,14 @@ cdef class Seat:
         task.end_ns = slot.end_ns
         task.pre_us = slot.pre_us
         task.value = value
-        task.function = None
+        task.function = task.held = None
         task.outcome = outcome
         self.outstanding -= 1
         if self.usable:
+            if delivery is not None:
+                self._inherit(delivery)
+            if not self.stirred and _c.wp_payload_block(&slot.result) != 0:
+                self._stir()
             _c.wp_home_release(&self.view, handle)
         Py_DECREF(task)
         return task
@@ -692,6 +1072,14 @@ cdef class Seat:
             next = _c.wp_help_wait(&self.view, handle, ancestor, mark, &index, timeout_ns)
         return <int>index if next == _c.WP_NEXT_TASK else -<int>next
 
+    def is_help_wanted(self):
+        """Whether another worker would take a part of what is left to do, a look."""
+        return _c.wp_help_is_wanted(&self.view)
+
+    def call_for_help(self):
+        """A task was submitted for whoever waits inside another."""
+        _c.wp_help_call(&self.view)
+
     def trim(self, int64_t mark):
         """Drop void hints from the own deque, down to ``mark``."""
         _c.wp_help_trim(&self.view, mark)
@@ -722,7 +1110,7 @@ cdef class Seat:
         """Which claim of the task this is, from 1 on."""
         return _c.wp_state_attempt(_c.wp_load_relaxed(&self.view.slots[index].state))
 
-    def task_handle(self, uint32_t index):
+    cpdef uint64_t task_handle(self, uint32_t index):
         """The handle of the task in a slot."""
         return <uint64_t>index | <uint64_t>_c.wp_state_generation(self._state(index)) << 32
 
@@ -732,7 +1120,11 @@ cdef class Seat:
         cdef object function_id = -1  # an object: as a C integer beside a uint64_t it would be 2**64 - 1
         if slot.call & ~<uint8_t>TAGGED != OBJECT:
             function_id = self.function_id(index)
-        return function_id, slot.call, self._decode(slot, &slot.argument)
+        cdef Delivery delivery = self._delivery(slot, &slot.argument)
+        payload = self._decode(slot, &slot.argument, delivery)
+        if delivery is not None and delivery.borrowed is not None:
+            self.borrowed[index] = delivery.borrowed
+        return function_id, slot.call, payload
 
     cdef uint64_t _function_offset(self, uint32_t index):
         # relaxed: ordered by the claim.
@@ -786,9 +1178,30 @@ cdef class Seat:
         # Over the argument only when it is not needed again: a task that was not entered,
         # or may be retried, is run once more if this process dies here.
         cdef bint entered = _c.wp_state_phase(self._state(index)) == _c.WP_PHASE_RUNNING
-        self._encode(slot, &slot.result, value, entered and slot.attempt_limit <= 1)
+        parcel = self._encode(slot, &slot.result, value, entered and slot.attempt_limit <= 1)
+        cdef uint64_t handle = 0 if parcel is None else self.task_handle(index)
         _c.wp_end(&self.view, index)
         _c.wp_leave(&self.view, index, <_c.wp_outcome>outcome)
+        if self.returned:
+            self.returned = [entry for entry in self.returned if not self._is_harvested(entry[0])]
+        if parcel is not None or self.borrowed:
+            self._sent(index, handle, parcel)
+
+    cdef int _sent(self, uint32_t index, uint64_t handle, parcel) except -1:
+        """A result is its home's: hand over what it owns, and hold the rest until the home does."""
+        borrowed = self.borrowed.pop(index, ())
+        if parcel is None:
+            return 0
+        for loan in parcel.handed:
+            self._hand_over(loan)
+        if any([loan.offset not in borrowed for loan in parcel.held]):
+            self.returned.append((handle, parcel))
+        return 0
+
+    cdef bint _is_harvested(self, uint64_t handle):
+        cdef uint64_t state = self._state(handle)
+        return (_c.wp_state_generation(state) != <uint32_t>(handle >> 32)
+                or _c.wp_state_phase(state) == _c.WP_PHASE_FREE)
 
     def give_up(self, uint32_t index):
         """Say that the task is not run again, so that its outcome may take its argument's place."""
@@ -1222,6 +1635,8 @@ cdef class Seat:
     def close(self):
         """Let go of the shared memory, once no thread waits in it."""
         if self.usable:
+            if self.loans:  # they keep all of it mapped: what is free goes now
+                _c.wp_arena_trim(&self.view.arena, 0)
             self.usable = False
             self.closing = True
             if self.users == 0:

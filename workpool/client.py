@@ -13,8 +13,10 @@ from workpool.messages import WorkerMessages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
+
+    from numpy.typing import DTypeLike, NDArray
 
     from workpool.nested import Submitter
     from workpool.runner import Runner
@@ -115,6 +117,21 @@ class WorkerClient:
             chunksize: Items per task; by default it follows their measured cost.
         """
         return self._submit_through().map(fn, iterables, chunksize, self._runner.workers)
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> NDArray[Any]:
+        """A NumPy array in the pool's shared memory: returning it, or a view, copies nothing.
+
+        Args:
+            shape: Its dimensions.
+            dtype: Any without Python objects.
+
+        Raises:
+            TypeError: Its items would be Python objects.
+            ArenaFull: There is no room; see ``WorkerPool(memory=...)``.
+        """
+        from workpool import arrays
+
+        return arrays.empty(self._seat, shape, dtype)
 
     def on_message(self, type: str, handler: Callable[[Any, WorkerClient], Any]) -> None:  # noqa: A002
         """Have ``handler(contents, client)`` called for each message of ``type`` to this worker.

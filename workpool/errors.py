@@ -58,28 +58,40 @@ class TaskInterrupt(BaseException):
 
 
 class ArenaFull(WorkpoolError, MemoryError):
-    """A payload does not fit into the pool's shared memory.
+    """A payload or array does not fit into the pool's shared memory.
 
     Attributes:
-        asked, budget: Bytes.
+        asked, budget, free: Bytes.
+        no_memory: Whether it is the system's shared memory that is full, and not the budget.
     """
 
-    def __init__(self, asked: int, no_memory: bool, budget: int) -> None:
-        super().__init__(asked, no_memory, budget)
+    def __init__(self, asked: int, no_memory: bool, budget: int, free: int) -> None:
+        super().__init__(asked, no_memory, budget, free)
         self.asked = asked
         self.no_memory = no_memory
         self.budget = budget
+        self.free = free
 
     def __str__(self) -> str:
         if self.no_memory:
             return (
-                f"a payload of {self.asked:,} bytes does not fit: the system's shared memory "
-                f"(/dev/shm) is full; enlarge it, or free what else is kept there"
+                f"a payload of {self.asked:,} bytes does not fit: the system's shared memory (/dev/shm) "
+                f"is full, though {self.free:,} of the {self.budget:,} bytes that WorkerPool(memory=...) "
+                f"allows are free; enlarge it, or free what else is kept there"
             )
         return (
-            f"a payload of {self.asked:,} bytes does not fit into the pool's {self.budget:,} bytes "
-            f"of shared memory; raise WorkerPool(memory=...), or gather results sooner"
+            f"a payload of {self.asked:,} bytes does not fit into the pool's {self.budget:,} bytes of "
+            f"shared memory, of which {self.free:,} are free; raise WorkerPool(memory=...), or let go of "
+            f"results and shared arrays sooner"
         )
+
+    def __reduce__(self) -> Any:
+        return type(self), self.args  # alone: a task's slot must have room for it
+
+    @property
+    def never(self) -> bool:
+        """Whether it would not fit into an empty arena either."""
+        return not self.no_memory and self.asked > self.budget
 
 
 class RemoteError(WorkpoolError):

@@ -34,8 +34,9 @@ from workpool._core import (
     Block,
     Seat,
 )
-from workpool.errors import ForkedPool, PoolClosed
+from workpool.errors import ArenaFull, ForkedPool, PoolClosed
 from workpool.messages import running_loop
+from workpool.pressure import when_it_fits
 
 if TYPE_CHECKING:
     import asyncio
@@ -108,6 +109,9 @@ class Gatherer:
                 return
         except (PoolClosed, ForkedPool):
             raise
+        except ArenaFull as full:
+            if self._start_when_it_fits(full, task, block, call, payload, attempts):
+                return
         except Exception as error:  # it cannot be encoded: that is its outcome
             if not self.settle(task, OUTCOME_ERROR, error):
                 raise
@@ -116,6 +120,22 @@ class Gatherer:
         self.collect()
         if self._waits():
             self.attend_in_thread()
+
+    def _start_when_it_fits(self, full: ArenaFull, task: Task[Any], *rest: Any) -> bool:
+        """Wait for memory and offer a task; False: it has to wait for a slot as well."""
+        if not full.never:
+            try:
+                return when_it_fits(
+                    lambda: task.outcome_code != 0 or self.seat.start(task, *rest),
+                    self.collect,
+                    lambda: self.seat.outstanding > 0 or self.seat.is_busy(),
+                    None,
+                )
+            except ArenaFull as error:
+                full = error
+        if not self.settle(task, OUTCOME_ERROR, full):
+            raise full
+        return True
 
     def _waits(self) -> bool:
         """Whether a task waits for a slot."""
@@ -294,6 +314,11 @@ class Gatherer:
                     self.on_limit(entry[0].limit)
             except (PoolClosed, ForkedPool):
                 return
+            except ArenaFull as full:
+                if not full.never and self.seat.outstanding:  # the next outcome may make room
+                    self._put_back(entry, first=True)
+                    return
+                self.settle(entry[0], OUTCOME_ERROR, full)
             except Exception as error:
                 self.settle(entry[0], OUTCOME_ERROR, error)
 

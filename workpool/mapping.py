@@ -31,6 +31,17 @@ R = TypeVar("R")
 _CHUNK_SECONDS = 0.002
 
 
+# With arrays, so much takes longer to write than to hand over.
+_CHUNK_BYTES = 1 << 20
+
+
+def _bytes_of(item: Any) -> int:
+    """What the arrays of an item, or of a tuple of arguments, take; 0 without any."""
+    parts = item if type(item) is tuple else (item,)
+    sizes = [getattr(part, "nbytes", 0) for part in parts]
+    return sum(size for size in sizes if isinstance(size, int))
+
+
 class Chunks:
     """The chunks of a map's items, taken from the front.
 
@@ -64,10 +75,22 @@ class Chunks:
             size = min(size, -(-self._left // (2 * self._workers)))
         return max(1, min(size, 1 << 17))
 
+    def _cut(self, chunk: list[Any]) -> list[Any]:
+        """As many of the items, one at least, as fill ``_CHUNK_BYTES``; the others come again."""
+        total = 0
+        for number, item in enumerate(chunk):
+            total += _bytes_of(item)
+            if total > _CHUNK_BYTES and number > 0:
+                self._iterator = itertools.chain(chunk[number:], self._iterator)
+                return chunk[:number]
+        return chunk
+
     def take(self, most: int | None = None) -> list[Any]:
         """The next chunk; empty at the end."""
         size = self._size() if most is None else min(self._size(), most)
         chunk = list(itertools.islice(self._iterator, size))
+        if self._fixed is None and len(chunk) > 1 and _bytes_of(chunk[0]):
+            chunk = self._cut(chunk)
         if self._left is not None:
             self._left -= len(chunk)
         return chunk

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 from workpool import _core
 from workpool._core import NO_HANDLE, OUTCOME_ERROR
 from workpool.client import in_context
+from workpool.errors import ArenaFull
 from workpool.gather import Gatherer
 from workpool.loading import is_coroutine_function
 from workpool.mapping import Chunks, Mapping, apply_chunk
 from workpool.options import PLAIN, Options, checked_retries, checked_timeout
 from workpool.payload import Functions
+from workpool.pressure import when_it_fits
 from workpool.task import Task
 
 if TYPE_CHECKING:
@@ -125,14 +127,30 @@ class NestedGatherer(Gatherer):
         parent, _ = self._frame()
         seat = self.seat
         try:
-            while not seat.start(task, block, call, payload, attempts, parent):
-                self._make_room()
+            try:
+                while not seat.start(task, block, call, payload, attempts, parent):
+                    self._make_room()
+            except ArenaFull as full:
+                if full.never:
+                    raise
+                while not when_it_fits(
+                    lambda: seat.start(task, block, call, payload, attempts, parent),
+                    self._make_memory,
+                    lambda: seat.outstanding > 0,
+                    None,
+                ):
+                    self._make_room()
         except Exception as error:  # it cannot be encoded: that is its outcome
             if not task.settle(OUTCOME_ERROR, error):
                 raise
         if seat.outstanding > self._ask_at:
             self._ask_at = 2 * seat.outstanding  # the parent looks at all tasks: seldom is enough
             os.eventfd_write(self._runner.hungry_fd, 1)
+
+    def _make_memory(self) -> None:
+        """The arena is full: run own tasks, whose arguments take room there."""
+        if self.seat.outstanding:
+            self._make_room()
 
     def _make_room(self) -> None:
         if not self._is_main():

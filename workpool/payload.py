@@ -15,7 +15,7 @@ import sys
 import weakref
 from types import BuiltinFunctionType, FunctionType
 
-from workpool import _codec
+from workpool import _codec, _core
 from workpool._core import OUTCOME_DIED, OUTCOME_ERROR, OUTCOME_TIMEOUT, Block, Seat, TaskCore
 from workpool.errors import RemoteError, RemoteTraceback, TaskTimeout
 
@@ -38,16 +38,38 @@ def dumps(value: object) -> bytes:
 
 
 def _by_value(value: object) -> bytes:
+    return bytes(_cloudpickle().dumps(value, protocol=5))
+
+
+def _cloudpickle() -> Any:
     import cloudpickle  # 15 ms to import: only where plain pickle does not do
 
     main = sys.modules.get("__mp_main__")
     if main is not None:
         cloudpickle.register_pickle_by_value(main)
-    return bytes(cloudpickle.dumps(value, protocol=5))
+    return cloudpickle
+
+
+def pickled_by(write: Callable[[Any], bytes]) -> bytes:
+    """``dumps`` for who has ways of his own: ``write(kind)`` pickles with that kind of pickler."""
+    try:
+        data = write(pickle.Pickler)
+    except Exception:  # as above
+        return write(_cloudpickle().Pickler)
+    return write(_cloudpickle().Pickler) if _MAIN in data or _MP_MAIN in data else data
 
 
 loads = pickle.loads
 _codec.install(dumps, loads)
+
+
+def _find_arrays() -> Any:
+    from workpool import arrays  # with NumPy, which takes far longer than all else to import
+
+    return arrays
+
+
+_core.on_arrays(_find_arrays)
 
 
 class Functions:

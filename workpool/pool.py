@@ -24,12 +24,15 @@ from workpool.task import Task
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Coroutine, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from collections.abc import Mapping as MappingOf
     from multiprocessing.context import BaseContext
     from types import ModuleType, TracebackType
 
+    from numpy.typing import DTypeLike, NDArray
+
     from workpool._core import Block
+    from workpool.blocks import PoolBlocks
     from workpool.messages import MainClient
     from workpool.supervisor import Worker
 
@@ -455,6 +458,125 @@ class WorkerPool(Executor, Generic[A, R]):
         mapping = PoolMap(self, fn, star, options).start(items, chunksize, buffersize)
         return mapping.results(ordered, timeout)
 
+    # ---- arrays ----------------------------------------------------------------------
+
+    def empty(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> NDArray[Any]:
+        """A NumPy array in shared memory, its contents as they are.
+
+        Tasks get it, and any view of it, by reference: workers read and write it in place.
+        Its memory goes back when the last view in any process is gone.
+
+        Args:
+            shape: Its dimensions.
+            dtype: Any without Python objects.
+
+        Raises:
+            TypeError: Its items would be Python objects.
+            ArenaFull: There is no room; see ``memory=``.
+        """
+        return self._shared("empty", shape, dtype)
+
+    def zeros(self, shape: int | Sequence[int], dtype: DTypeLike = float) -> NDArray[Any]:
+        """``empty``, and every item zero."""
+        return self._shared("zeros", shape, dtype)
+
+    def full(
+        self, shape: int | Sequence[int], fill_value: Any, dtype: DTypeLike | None = None
+    ) -> NDArray[Any]:
+        """``empty``, and every item ``fill_value``; without ``dtype`` of its type."""
+        return self._shared("full", shape, fill_value, dtype)
+
+    def array(self, obj: Any, dtype: DTypeLike | None = None) -> NDArray[Any]:
+        """A copy of ``obj`` in shared memory; see ``empty``. Fortran order stays."""
+        return self._shared("array_of", obj, dtype)
+
+    def map_blocks(
+        self, fn: Callable[..., Any], *arrays: Any, out: NDArray[Any] | None = None, axis: int = 0,
+        grain: int | None = None, seed: Any = None,
+    ) -> Any:  # fmt: skip
+        """``fn`` of blocks of rows, in any order, into one array.
+
+        Blocks are cut when a worker comes free, as large as their measured cost allows.
+
+        Args:
+            fn: Called as ``fn(*blocks)``: the same rows of each array. Returns as many rows; or
+                None, if it writes into its blocks itself. It must not matter where they are cut.
+            *arrays: Of one length along ``axis``; shared ones are passed by reference and may
+                be written, others are copied into shared memory once. A ``range`` will do.
+            out: Where the results go; a shared array is written in place. Without it a new
+                shared array, of the type and row shape of the first result.
+            axis: Which dimension is cut.
+            grain: The least rows of a block.
+            seed: ``fn`` gets ``rng=``, a generator for each block; blocks then depend on the shape
+                and ``grain`` alone, so that results do not depend on who ran what.
+
+        Returns:
+            ``out``, or the new array; None if ``fn`` returned None.
+
+        Raises:
+            ValueError: Lengths differ, or a result has another number of rows than its block.
+            Exception: What ``fn`` raised first; other blocks may have been written.
+            WorkerDied: A worker died in a block.
+        """
+        return self._ranges().map(fn, arrays, out, axis, grain, seed)
+
+    def reduce(
+        self, fn: Callable[..., T], *arrays: Any, combine: Callable[[T, T], T] | None = None, axis: int = 0,
+        grain: int | None = None, seed: Any = None,
+    ) -> T:  # fmt: skip
+        """``fn`` of blocks of rows, combined two by two where they were computed.
+
+        Blocks and the order of combining depend on the shape and ``grain`` alone: the result is
+        the same to the last bit, whatever the number of workers.
+
+        Args:
+            fn: Called as ``fn(*blocks)``, as in ``map_blocks``.
+            *arrays: As in ``map_blocks``; ``range(n)`` where there is nothing but a count.
+            combine: ``combine(left, right)``, in the order of the rows; by default their sum.
+            axis: As in ``map_blocks``.
+            seed: As in ``map_blocks``.
+            grain: The rows of a block; by default some hundred blocks, of 64 KiB at least.
+
+        Raises:
+            ValueError: There are no rows, or lengths differ.
+            Exception, WorkerDied: As ``map_blocks``.
+        """
+        reduced: T = self._ranges().reduce(fn, arrays, combine, axis, grain, seed)
+        return reduced
+
+    def parallel_for(
+        self, kernel: Callable[..., object], n: int, *args: Any, grain: int | None = None, seed: Any = None
+    ) -> None:
+        """``kernel(i, *args)`` for each ``i`` of ``range(n)``, in any order.
+
+        Args:
+            kernel: What it returns is dropped: let it write into shared arrays.
+            n: How many.
+            *args: Passed on; shared arrays by reference.
+            grain: Indices that are not worth dividing.
+            seed: The kernel gets ``rng=``, a generator for each index: that of
+                ``SeedSequence(seed).spawn(n)[i]``.
+
+        Raises:
+            Exception, WorkerDied: As ``map_blocks``.
+        """
+        self._ranges().loop(kernel, n, args, grain, seed)
+
+    def _ranges(self) -> PoolBlocks:
+        if self._closed or self._supervisor.broken is not None:
+            self._refuse()
+        from workpool.blocks import PoolBlocks  # with NumPy
+
+        return PoolBlocks(self)
+
+    def _shared(self, how: str, *args: Any) -> NDArray[Any]:
+        if self._closed or self._seat.is_forked:
+            self._refuse()
+        from workpool import arrays  # with NumPy: for those that ask for it
+
+        made: NDArray[Any] = getattr(arrays, how)(self._seat, *args)
+        return made
+
     # ---- the pool --------------------------------------------------------------------
 
     def _grow_for(self, items: int) -> None:
@@ -659,7 +781,13 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._closed or self._seat.is_forked:
             self._refuse()
         segments = self._runtime.segments
-        return snapshot(self._gatherer, self._supervisor, segments.control.size, segments.arena_bytes)
+        return snapshot(
+            self._gatherer,
+            self._supervisor,
+            self._runtime.trimmer,
+            segments.control.size,
+            segments.arena_bytes,
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks; run what is queued, unless cancelled; end the workers.

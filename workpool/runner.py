@@ -255,6 +255,7 @@ class Runner:
             else:
                 result = _apply(function, call, arg)
             self.interruptible = None
+            arg = None  # arrays that look at its block let go of it before the outcome is told
             if type(result) is CoroutineType:  # a plain function that returned one
                 return self._as_coroutine(index, _identity, CALL_ONE, result, client.running, entered=True)
         except BaseException as error:
@@ -281,7 +282,7 @@ class Runner:
         try:
             self.seat.finish(index, OUTCOME_OK, result)
         except ArenaFull as error:
-            self.finish_error(index, error)
+            self._finish_when_it_fits(index, result, error)
         except BaseException as error:
             import traceback
 
@@ -289,6 +290,23 @@ class Runner:
             kind = payload._qualified(type(error))
             told = f"the result, of type {payload._qualified(type(result))}, cannot be pickled: {error}"
             self.finish_error(index, RemoteError(kind, told, text))
+
+    def _finish_when_it_fits(self, index: int, result: Any, full: ArenaFull) -> None:
+        if not full.never:
+            from workpool.pressure import RESULT_SECONDS, when_it_fits
+
+            try:
+                when_it_fits(
+                    lambda: self.seat.finish(index, OUTCOME_OK, result),
+                    self.harvest,
+                    lambda: True,
+                    RESULT_SECONDS,
+                )
+            except ArenaFull as error:
+                full = error
+            else:
+                return
+        self.finish_error(index, full)
 
     def finish_error(self, index: int, error: BaseException, partial: list[Any] | None = None) -> None:
         asked = self.seat.asked(index)
@@ -305,7 +323,8 @@ class Runner:
         except ArenaFull as full:
             # No room for the traceback: the bare error fits into the slot, in the argument's place.
             self.seat.give_up(index)
-            small = pickle.dumps((pickle.dumps(ArenaFull(full.asked, full.no_memory, full.budget)), "", None))
+            bare = ArenaFull(full.asked, full.no_memory, full.budget, full.free)
+            small = pickle.dumps((pickle.dumps(bare), "", None))
             self.seat.finish(index, _core.OUTCOME_ERROR, small)
 
     # ---- coroutine tasks -------------------------------------------------------------
@@ -380,6 +399,7 @@ class Runner:
             self._told.pop(index, None)
             self.finish_error(index, error, partial)
         else:
+            arg = None  # as in begin()
             self._finish(index, result)
 
     async def _serve_coroutines(self, coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -25,6 +25,7 @@ from workpool.placement import Placement
 from workpool.segments import Segments
 from workpool.supervisor import Supervisor
 from workpool.task import Task
+from workpool.trimming import Trimmer
 from workpool.worker import WorkerConfig
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Runtime:
             levels=logs.levels(), name=name, inner_threads=inner_threads,
         )  # fmt: skip
         self._fds += [parent_pidfd, self._stacks_fd, lifeline, lifeline_end]
+        self.trimmer = Trimmer(self.seat, name)
         self.functions = payload.Functions(self.seat, 0)
         self.supervisor = Supervisor(
             self.seat, launcher.make(method, context, config), seats, name, hungry_fd, grace
@@ -171,6 +173,7 @@ class Runtime:
         self.messages.finish()
         self.gatherer.cancel_queued()  # offered while the workers ended
         self.gatherer.close()
+        self.trimmer.close()
         self.seat.close()
         self.segments.close()
         while self._fds:  # one by one: an interrupted finish() may be called again

@@ -37,7 +37,7 @@ class Segments:
         self.control = _create(control_bytes)
         try:
             if _core.reserve(_fd(self.control), control_bytes) == errno.ENOSPC:
-                raise ArenaFull(control_bytes, True, self.arena_bytes)
+                raise ArenaFull(control_bytes, True, self.arena_bytes, self.arena_bytes)
             _core.lay_out(self.control.buf, *shape, cpus, polls)
             self.arena = _create(arena_mapping)
         except BaseException:

@@ -13,6 +13,7 @@ from workpool import _core
 if TYPE_CHECKING:
     from workpool.gather import Gatherer
     from workpool.supervisor import Supervisor
+    from workpool.trimming import Trimmer
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class WorkerStatistics:
     steals: int  # tasks taken from another worker
     steals_lost: int  # steals that another process won
     parks: int  # times it went to sleep
+    arena_bytes: int  # in payloads and arrays that it allocated
+    leases: int  # blocks of others that it looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,20 @@ class PoolStatistics:
     wakes: int  # system calls the parent made to wake a worker
     segment_bytes: int  # of the control segment
     arena_budget_bytes: int
+    arena_bytes: int  # in use: payloads on their way, arrays that somebody looks at
+    arena_committed_bytes: int  # taken from the system; what is free of it goes back at rest
+    arena_high_bytes: int  # the most that was taken at once, as far as it was seen
+    leases: int  # results that this process looks at
     workers: tuple[WorkerStatistics, ...]
 
 
 def snapshot(
-    gatherer: Gatherer, supervisor: Supervisor, segment_bytes: int, arena_bytes: int
+    gatherer: Gatherer, supervisor: Supervisor, trimmer: Trimmer, segment_bytes: int, arena_bytes: int
 ) -> PoolStatistics:
     """Take a snapshot."""
     seat = gatherer.seat
+    trimmer.look()
+    (_, committed, used, _), seats = seat.usage()
     free, _, ready, claimed, running, _ = seat.phases()
 
     def counters(index: int) -> dict[str, int]:
@@ -72,11 +81,15 @@ def snapshot(
                 steals=its["steals"],
                 steals_lost=its["steals_lost"],
                 parks=its["parks"],
+                arena_bytes=seats[worker.id][0],
+                leases=seats[worker.id][2],
             )
         )
     backlog = gatherer.unfinished - seat.outstanding
     return PoolStatistics(
         tasks_submitted=parent["submitted"], tasks_done=parent["released"], tasks_backlog=backlog,
         tasks_queued=ready, tasks_running=claimed + running, slots_free=free, wakes=parent["wakes"],
-        segment_bytes=segment_bytes, arena_budget_bytes=arena_bytes, workers=tuple(workers),
+        segment_bytes=segment_bytes, arena_budget_bytes=arena_bytes, arena_bytes=used,
+        arena_committed_bytes=committed, arena_high_bytes=max(trimmer.high_bytes, committed),
+        leases=seats[0][2], workers=tuple(workers),
     )  # fmt: skip

@@ -155,8 +155,8 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
     threads.limit(config.inner_threads)
     control = mmap.mmap(config.control_fd, config.control_bytes)
     arena = mmap.mmap(config.arena_fd, config.arena_bytes)
-    for mapping in (control, arena):
-        _core.dont_fork(mapping)
+    # The arena stays: arrays in it are a task's own, and so a fork's of the task.
+    _core.dont_fork(control)
     seat = _core.Seat(control, arena, config.arena_fd, index)
     os.register_at_fork(after_in_child=seat.abandon)
     for other, fd in enumerate(config.eventfds):

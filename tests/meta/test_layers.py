@@ -73,7 +73,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "stacks",
         "threads",
     },
-    "glue": {"_codec", "_core"},
+    "glue": {"_arrays", "_codec", "_core"},
     "both sides": {
         "arrays",
         "client",
@@ -84,6 +84,8 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "messages",
         "nested",
         "payload",
+        "pressure",
+        "ranges",
         "segments",
         "statistics",
         "task",
@@ -92,6 +94,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
     "parent": {
         "launcher",
         "admission",
+        "blocks",
         "inner",
         "limits",
         "quarantine",
@@ -102,6 +105,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "priority",
         "runtime",
         "supervisor",
+        "trimming",
     },
     "package": {"__init__"},
     "users": {"cli", "integrations"},

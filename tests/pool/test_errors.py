@@ -388,7 +388,7 @@ def test_errors_are_of_the_base_and_of_the_standard_kind(error: str, also: type[
     assert getattr(workpool, error) is kind
 
 
-@pytest.mark.parametrize("error", [RemoteError("a.B", "text", "trace"), ArenaFull(5, False, 7)])
+@pytest.mark.parametrize("error", [RemoteError("a.B", "text", "trace"), ArenaFull(5, False, 7, 3)])
 def test_errors_of_the_pool_survive_pickle_and_copy(error: Any) -> None:
     for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
