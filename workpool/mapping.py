@@ -65,7 +65,8 @@ class Chunks:
         before = self._item_seconds
         self._item_seconds = each if before is None else 0.7 * before + 0.3 * each
 
-    def _size(self) -> int:
+    def size(self) -> int:
+        """How many items the next chunk shall have."""
         if self._fixed is not None:
             return self._fixed
         if self._item_seconds is None:
@@ -87,7 +88,7 @@ class Chunks:
 
     def take(self, most: int | None = None) -> list[Any]:
         """The next chunk; empty at the end."""
-        size = self._size() if most is None else min(self._size(), most)
+        size = self.size() if most is None else min(self.size(), most)
         chunk = list(itertools.islice(self._iterator, size))
         if self._fixed is None and len(chunk) > 1 and _bytes_of(chunk[0]):
             chunk = self._cut(chunk)
@@ -118,6 +119,7 @@ class Mapping(Generic[R]):
         self._chunks = chunks
         self._window = window
         self._buffered = buffered
+        self._refill_at = max(1, window // 4)
         self._in_flight = 0  # chunks; with `buffered`, items not yet given out
         self._tasks: collections.deque[tuple[Task[list[R]], int]] = collections.deque()  # with their items
         self._arrived: queue.SimpleQueue[tuple[Task[list[R]], int]] = queue.SimpleQueue()
@@ -180,7 +182,9 @@ class Mapping(Generic[R]):
                     for result in results:
                         yield result
                         self._in_flight -= 1
-                        self.pump()
+                        # By whole chunks where items are cheap, and still four of them on the way.
+                        if self._window - self._in_flight >= min(self._chunks.size(), self._refill_at):
+                            self.pump()
                 else:
                     yield from results
                 if error is not None:
@@ -206,6 +210,8 @@ class Mapping(Generic[R]):
             task = self._tasks[0][0]
             if not task.done():
                 task._wait(None if end is None else max(0.0, end - time.monotonic()))
+            while not self._arrived.empty():
+                self._arrived.get()  # in their order they are in the other list too
             return self._tasks.popleft()
         while self._arrived.empty():
             self._wait_any(end)

@@ -231,9 +231,11 @@ class NestedGatherer(Gatherer):
         """Interrupt the task that waits only in ``check()``: one claimed meanwhile is not dropped."""
         runner = self._runner
         running, runner.interruptible = runner.interruptible, None
+        runner.shields += 1
         try:
             yield lambda: runner.check(running)
         finally:
+            runner.shields -= 1
             runner.interruptible = running
 
     def interrupt(self, handle: int, grace: float | None) -> None:

@@ -71,6 +71,7 @@ class Runner:
         # of the stack. Set and cleared inside the `try` that catches it.
         self.interruptible: tuple[int, Any, Any] | None = None
         self.waiting: list[tuple[int, Any, Any]] = []  # the plain tasks below it, that wait
+        self.shields = 0  # frames that may hold a claimed task: nothing is raised in them
         self.coroutines: dict[int, asyncio.Task[Any]] = {}  # of the coroutine tasks, by slot
         self._told: dict[int, float] = {}  # when each was cancelled
         self._raised: tuple[object, float] = (None, 0.0)  # in which task, and when
@@ -173,7 +174,7 @@ class Runner:
                 task.get_loop().call_soon_threadsafe(task.cancel)
             # Between its steps nothing but the loop runs; in a step nothing but its code.
             stuck = told is not None and now - told >= _COROUTINE_SECONDS
-            if stuck and task is current and asked & INTERRUPT and self.interruptible is None:
+            if stuck and task is current and asked & INTERRUPT and not (self.interruptible or self.shields):
                 raise TaskInterrupt
 
     # ---- plain tasks -----------------------------------------------------------------
@@ -242,7 +243,7 @@ class Runner:
                 asked = seat.enter(index, time.perf_counter() - begun)
             else:
                 asked = seat.enter(index)
-            if asked & INTERRUPT:
+            if asked and asked & INTERRUPT:
                 raise TaskInterrupt
             self.interruptible = running
             if call == CALL_MANY:

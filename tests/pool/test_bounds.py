@@ -149,6 +149,15 @@ def test_a_map_with_a_buffer_reads_no_more_than_that_of_an_endless_iterator() ->
         assert read <= 100 + 16 + 1
 
 
+def test_an_endless_map_keeps_nothing_of_what_was_taken() -> None:
+    with WorkerPool(max_workers=1) as pool:
+        results = pool.map(tasks.echo, itertools.count(), buffersize=64)
+        for _ in range(5000):
+            next(results)
+        mapping = results.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
+        assert mapping._arrived.qsize() <= 64 and len(mapping._tasks) <= 64
+
+
 @pytest.mark.parametrize("option", ["max_pending", "max_tasks_per_child", "max_memory_per_child"])
 def test_bounds_are_positive(option: str) -> None:
     with pytest.raises(ValueError, match=option):

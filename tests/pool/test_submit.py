@@ -121,7 +121,7 @@ def test_unknown_option_is_refused(pool: Pool) -> None:
     with pytest.raises(TypeError, match="colour"):
         pool.options(colour="red")  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        WorkerPool(colour="red")  # type: ignore[call-overload]
+        WorkerPool(colour="red")  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("retries", [-1, 1000, 1.5, "1"])

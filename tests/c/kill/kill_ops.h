@@ -234,6 +234,10 @@ OP(op_claim) {
 OP(op_enter) { wp_enter(v, w->index); }
 OP(op_finish) { wp_finish(v, w->index, WP_OUTCOME_OK); }
 OP(op_leave) { wp_leave(v, w->index, WP_OUTCOME_OK); }
+OP(op_end) {
+    wp_end(v, w->index);
+    wp_leave(v, w->index, WP_OUTCOME_OK);
+}
 OP(op_run) { task_run(v, w->ledger, w->index); }
 // What cannot be decoded is settled without running. Its error takes the argument's place,
 // so RUNNING comes first: CLAIMED would be run again, with half of each.
@@ -341,6 +345,7 @@ static const struct op ops[] = {
     {"finish, the home sleeps", prepare_running_watched, op_finish, 1},
     {"finish, its own", prepare_running_own, op_finish, 1},
     {"leave", prepare_running_watched, op_leave, 1},
+    {"end, leave", prepare_running_watched, op_end, 1},
     {"harvest", prepare_done, op_harvest, 0},
     {"release", prepare_done, op_release, 0},
     {"cancel", prepare_wait, op_cancel, 0},
