@@ -48,6 +48,7 @@ NAMES = (
     "skewed",
     "strong",
     "messages",
+    "arrays",
     "floor",
 )
 
