@@ -45,6 +45,17 @@ def _times_better(case: str, figure: str, rivals: tuple[str, ...], times: float,
     return Bar(text, (case,), measured, lambda results: times, at_most=False, unit="x")
 
 
+def _beside_a_copy(size: str, more: float, unit: str) -> Bar:
+    return Bar(
+        f"{size} array in, a number out: 1.3 x its copy" + (f" + {more:.0f} {unit}" if more else ""),
+        ("arrays",),
+        lambda results: results.median("arrays", f"{size} in"),
+        lambda results: 1.3 * results.median("arrays", f"{size} copied") + more,
+        at_most=True,
+        unit=unit,
+    )
+
+
 _FUTURES = ("futures-fork", "futures-spawn")
 
 BARS = [
@@ -81,6 +92,12 @@ BARS = [
     _figure("messages", "to pool", 300_000, "burst of messages, worker to pool"),
     _figure("strong", "late", 3.0, "strong task behind one of 2 s, started elsewhere"),
     _figure("skewed", "unknown, of the best", 1.10, "skewed load, costs unknown, beside list scheduling"),
+    _figure("arrays", "8 KB in", 12.0, "8 KB array in, a number out"),
+    _beside_a_copy("1 MB", 20.0, "us"),
+    _beside_a_copy("64 MB", 0.0, "ms"),
+    _figure("arrays", "64 MB made there, beyond the task", 100.0, "64 MB made with client.empty, out"),
+    _figure("arrays", "64 MB shared, beyond the task", 20.0, "64 MB shared, written in place"),
+    _figure("arrays", "blocks, 2 workers", 1.9, "map_blocks, 1 us a row, nothing tuned"),
     _figure("skewed", "learned, of the ideal", 1.03, "skewed load, costs learned, beside the ideal"),
 ]
 

@@ -7,6 +7,7 @@ SPDX-License-Identifier: BSD-3-Clause
 """
 
 import time
+from typing import Any
 
 
 def identity(value: int) -> int:
@@ -79,8 +80,6 @@ def count_to(steps: int) -> int:
 
 def answer_messages(count: int) -> None:
     """Have this worker answer "ping" with "pong", and the last of `count` numbers with "counted"."""
-    from typing import Any
-
     from workpool import current_client
 
     received = 0
@@ -105,3 +104,27 @@ def post_messages(count: int) -> None:
     post = current_client().post_message_to_pool
     for number in range(count):
         post("number", number)
+
+
+def seen_array(array: Any) -> int:
+    return len(array)
+
+
+def made_array(items: int) -> Any:
+    from workpool import current_client
+
+    return current_client().empty(items)
+
+
+def write_array(array: Any) -> None:
+    array += 1
+
+
+def row_kernel(block: Any) -> Any:
+    """About 1 us a row, in the CPU's own caches."""
+    import numpy as np
+
+    result = block.copy()
+    for _ in range(100):
+        np.sin(result, out=result)
+    return result

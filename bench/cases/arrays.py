@@ -1,0 +1,104 @@
+"""Arrays: 8 KB, 1 MB and 64 MB in and a number out, 64 MB out, 64 MB shared; 1 worker. Blocks on 2.
+
+Each trip is timed by itself, hot, and has a copy of the same size into memory that was
+touched before beside it. *Beyond the task* is the trip without what the task itself took:
+an array of 64 MB that its worker made with `client.empty` and did not touch, and one of
+the pool's that it wrote in place. *Blocks* is `map_blocks` of a kernel of about 1 us a row
+over 1,000,000 rows, with nothing tuned, beside the same kernel here in blocks of 1,000.
+
+SPDX-License-Identifier: BSD-3-Clause
+"""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from bench.cases import Figure, Sample
+from bench.rivals import Rival
+from bench.tasks import made_array, row_kernel, seen_array, write_array
+
+RIVALS = ("workpool", "futures-fork", "multiprocessing")
+FIGURES = {
+    "8 KB in": Figure("us"),
+    "1 MB in": Figure("us"),
+    "1 MB copied": Figure("us"),
+    "64 MB in": Figure("ms"),
+    "64 MB copied": Figure("ms"),
+    "64 MB made there, beyond the task": Figure("us"),
+    "64 MB shared, beyond the task": Figure("us"),
+    "blocks, 2 workers": Figure("x", less_is_better=False),
+}
+
+ROWS = 1_000_000
+
+
+def _trips(call: Callable[[], object], count: int) -> float:
+    """Median seconds of a call."""
+    taken = []
+    for _ in range(count):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return median(taken)
+
+
+def _beyond(submit: Callable[[], Any], count: int) -> float:
+    """Median seconds of a trip without the task's own."""
+    taken = []
+    for _ in range(count):
+        start = time.perf_counter()
+        task = submit()
+        task.result()
+        taken.append(time.perf_counter() - start - task.task_cost)
+    return median(taken)
+
+
+def _copied(array: Any, count: int) -> float:
+    target = array.copy()
+    return _trips(lambda: np.copyto(target, array), count)
+
+
+def sample(rival: Rival, scale: float) -> Sample:
+    small, middle, large = np.ones(1 << 10), np.ones(1 << 17), np.ones(1 << 23)
+    with rival.open(1) as adapter:
+        adapter.settle()
+        submit = adapter.submit
+        for _ in range(200):  # NumPy is imported there, and parent and worker have found their CPUs
+            submit(seen_array, small).result()
+        figures = {"8 KB in": 1e6 * _trips(lambda: submit(seen_array, small).result(), int(5000 * scale))}
+        few = max(5, int(20 * scale))
+        for size, array, unit, count in (("1 MB", middle, 1e6, 20 * few), ("64 MB", large, 1e3, few)):
+            submit(seen_array, array).result()
+            figures[f"{size} in"] = unit * _trips(
+                lambda array=array: submit(seen_array, array).result(), count
+            )  # type: ignore[misc]
+            figures[f"{size} copied"] = unit * _copied(array, count)
+        if rival.name == "workpool":
+            pool: Any = adapter.pool  # type: ignore[attr-defined]
+            made = lambda: submit(made_array, 1 << 23)  # noqa: E731
+            figures["64 MB made there, beyond the task"] = 1e6 * _beyond(made, few)
+            shared = pool.array(large)
+            figures["64 MB shared, beyond the task"] = 1e6 * _beyond(lambda: submit(write_array, shared), few)
+    if rival.name == "workpool":
+        with rival.open(2) as adapter:
+            adapter.settle()
+            figures["blocks, 2 workers"] = _blocks(adapter.pool, int(ROWS * scale))  # type: ignore[attr-defined]
+    return figures
+
+
+def _blocks(pool: Any, rows: int) -> float:
+    source, out, here = pool.array(np.arange(float(rows))), pool.empty(rows), np.empty(rows)
+
+    def serial() -> None:
+        for row in range(0, rows, 1000):
+            here[row : row + 1000] = row_kernel(source[row : row + 1000])
+
+    pool.map_blocks(row_kernel, source, out=out)
+    pair = [
+        (_trips(serial, 1), _trips(lambda: pool.map_blocks(row_kernel, source, out=out), 1)) for _ in "123"
+    ]
+    assert (here == out).all()
+    return median(alone / together for alone, together in pair)
