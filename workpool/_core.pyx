@@ -179,7 +179,7 @@ cdef class TaskCore:
     cdef int64_t end_ns
     cdef uint32_t pre_us
 
-    def __cinit__(self, *args, **kwargs):
+    def __cinit__(self):
         self.handle = _c.WP_NO_HANDLE
         self.worker_seat = -1
 
@@ -490,13 +490,18 @@ cdef class Seat:
         """Copy a pickled function into the arena; the block lives as long as the result."""
         self._check()
         cdef Block block = Block.__new__(Block)
-        cdef uint8_t *memory = self._allocate(PyBytes_GET_SIZE(data) + 16, &block.offset)
         cdef uint64_t size = PyBytes_GET_SIZE(data)
-        memcpy(memory, &function_id, 8)
-        memcpy(memory + 8, &size, 8)
-        memcpy(memory + 16, PyBytes_AS_STRING(data), size)
-        block.seat = self
-        return block
+        cdef uint8_t *memory
+        self.users += 1  # as in start()
+        try:
+            memory = self._allocate(size + 16, &block.offset)
+            memcpy(memory, &function_id, 8)
+            memcpy(memory + 8, &size, 8)
+            memcpy(memory + 16, PyBytes_AS_STRING(data), size)
+            block.seat = self
+            return block
+        finally:
+            self._leave()
 
     cdef uint8_t *_allocate(self, uint64_t size, uint64_t *offset) except NULL:
         cdef _c.wp_alloc outcome = _c.wp_arena_alloc(&self.view.arena, size, offset)
@@ -614,12 +619,19 @@ cdef class Seat:
         """A new block whose arrays are shared by reference, with 64 bytes before ``size``."""
         self._check()
         cdef uint64_t offset = 0
-        cdef uint8_t *memory = self._allocate(size + 64, &offset)
-        # relaxed: nobody knows of it yet.
-        _c.wp_store_relaxed(<_c.wp_atomic64 *>memory, self._new_identity(_c.WP_SHARED_TAG))
-        cdef Loan loan = self._new_loan(offset)
-        loan.owns = loan.shared = True
-        return loan
+        cdef uint8_t *memory
+        cdef Loan loan
+        self.users += 1  # as in start()
+        try:
+            memory = self._allocate(size + 64, &offset)
+            # relaxed: nobody knows of it yet.
+            _c.wp_store_relaxed(<_c.wp_atomic64 *>memory, self._new_identity(_c.WP_SHARED_TAG))
+            self._check()
+            loan = self._new_loan(offset)
+            loan.owns = loan.shared = True
+            return loan
+        finally:
+            self._leave()
 
     cdef object _lend(self, Delivery delivery, uint64_t offset):
         cdef _c.wp_slot *slot = delivery.slot
@@ -795,6 +807,14 @@ cdef class Seat:
             False when every slot of this home is in use: the caller keeps the task.
         """
         self._check()
+        self.users += 1  # encoding runs Python code, and meanwhile another thread may close the pool
+        try:
+            return self._start(task, function, call, payload, attempts, parent)
+        finally:
+            self._leave()
+
+    cdef object _start(self, TaskCore task, Block function, int call, object payload, int attempts,
+                       uint64_t parent):
         cdef _c.wp_handle handle = _c.wp_home_reserve(&self.view)
         if handle == _c.WP_NO_HANDLE:
             return False
@@ -802,6 +822,7 @@ cdef class Seat:
         cdef _c.wp_slot *slot = &self.view.slots[index]
         try:
             task.held = self._encode(slot, &slot.argument, payload, True)
+            self._check()
         except BaseException:
             _c.wp_home_release(&self.view, handle)
             raise

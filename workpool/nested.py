@@ -191,6 +191,7 @@ class NestedGatherer(Gatherer):
         seat, handle, runner = self.seat, task.handle, self._runner
         _, mark = self._frame()
         running, runner.interruptible = runner.interruptible, None  # as in _uninterrupted()
+        runner.shields += 1
         try:
             while not task.outcome_code:
                 runner.check(running)
@@ -199,6 +200,7 @@ class NestedGatherer(Gatherer):
                     self._run(index)
                 self.collect()
         finally:
+            runner.shields -= 1
             runner.interruptible = running
             seat.trim(mark)
 

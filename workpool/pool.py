@@ -200,6 +200,7 @@ class WorkerPool(Executor, Generic[A, R]):
             self._admission = Admission(max_pending, when_full == "raise", lambda: gatherer.unfinished)
         self._placement = runtime.placement
         self._places_all = self._placement.active
+        self._is_plain = self._admission is None and not self._places_all
         self._last: tuple[object, Block | None] = (None, None)
         self._grow_at = 0 if tasks_per_worker else -1
         self._keep_running = abandon(self, runtime)
@@ -305,9 +306,15 @@ class WorkerPool(Executor, Generic[A, R]):
     def _start(
         self, task: Task[Any], block: Block | None, call: int, payload: Any, options: Options | None
     ) -> None:
+        supervisor, seat = self._supervisor, self._seat
         if self._closed or self._supervisor.broken is not None:
             self._refuse()
-        if self._admission is None:
+        if options is None and self._is_plain and task.outcome_code == 0:
+            # _start_accepted() for most: each call counts here.
+            self._gatherer.start(task, block, call, payload)
+            if seat.outstanding > self._grow_at or supervisor.broken is not None:
+                self._see_to_workers()
+        elif self._admission is None:
             self._start_accepted(task, block, call, payload, options)
         else:
             self._enter(self._admission)
@@ -315,7 +322,8 @@ class WorkerPool(Executor, Generic[A, R]):
                 self._start_accepted(task, block, call, payload, options)
             finally:
                 self._admission.leave()
-        if self._was_shut() and self._gatherer.cancel(task):  # between the two: it may not see the task
+        # Between the two: who shuts down may not see the task.
+        if self._closed and self._gatherer.cancel(task):  # type: ignore[unreachable]
             self._refuse()
 
     def _start_accepted(
@@ -326,6 +334,10 @@ class WorkerPool(Executor, Generic[A, R]):
             self._placement.start(task, block, call, payload, options)
         elif task.outcome_code == 0:
             self._gatherer.start(task, block, call, payload)
+        self._see_to_workers()
+
+    def _see_to_workers(self) -> None:
+        """A task was offered: launch workers for it, or give it up."""
         broken = self._supervisor.broken
         if broken is not None:  # no worker will come: while this task was offered, or a map's before it
             self._gatherer.cancel_queued(broken)
@@ -384,9 +396,6 @@ class WorkerPool(Executor, Generic[A, R]):
         admission = self._admission
         if admission is not None and admission.enter():
             admission.leave()
-
-    def _was_shut(self) -> bool:
-        return self._closed
 
     def _refuse(self) -> NoReturn:
         if self._seat.is_forked:
@@ -679,6 +688,7 @@ class WorkerPool(Executor, Generic[A, R]):
         listened = self._runtime.events.complete
         self._runtime.events.on(event, listener)
         self._places_all = self._placement.listen()
+        self._is_plain = self._admission is None and not self._places_all
         if self._runtime.events.complete and not listened:
             self._placement.follow_all()
 
@@ -686,6 +696,7 @@ class WorkerPool(Executor, Generic[A, R]):
         """Take ``on`` back; nothing happens if there is no such listener."""
         self._runtime.events.remove(event, listener)
         self._places_all = self._placement.listen()
+        self._is_plain = self._admission is None and not self._places_all
 
     # ---- looking, waiting, ending ----------------------------------------------------
 

@@ -261,8 +261,8 @@ def test_kills_while_tasks_are_cancelled(tmp_path: Path) -> None:
                         assert task.result(50) == number
                     except WorkerDied:
                         pass
-                    except CancelledError:
-                        assert number in cancelled
+                    except CancelledError:  # also one that ran, was asked to end, and fell with its worker
+                        assert number % 2 == 0
         wait_until(lambda: pool.statistics().slots_free == slots, 20.0)
     entered = Counter(map(int, trace.read_text().split()))
     assert max(entered.values()) == 1

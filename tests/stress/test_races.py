@@ -5,6 +5,7 @@ SPDX-License-Identifier: BSD-3-Clause
 
 import concurrent.futures
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED
@@ -15,7 +16,7 @@ import pool_tasks as tasks
 import pytest
 from helpers import wait_until
 
-from workpool import WorkerPool
+from workpool import PoolClosed, WorkerPool
 
 Pool = WorkerPool[Any, Any]
 
@@ -79,3 +80,16 @@ def test_map_that_is_dropped_while_another_thread_offers_its_chunks(pool: Pool) 
             pass
         mapping.close()  # type: ignore[attr-defined]
         pool.when_idle().result(30)
+
+
+def test_pool_that_is_closed_while_a_function_is_stored(pool: Pool) -> None:
+    def close() -> None:
+        thread = threading.Thread(target=pool.shutdown)
+        thread.start()
+        thread.join()
+
+    pool.submit(tasks.echo, 1).result()
+    pool._seat.calm()
+    pool._seat.on_stir = close  # called in the middle of it
+    with pytest.raises(PoolClosed):
+        pool.submit(lambda: None)
