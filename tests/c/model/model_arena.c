@@ -131,6 +131,30 @@ static void lent(void) {
     all_free(&n->view[1]);
 }
 
+// ---- seat 1 gives its blocks back, and seat 2 has the span next
+
+static void first_user(void *arg) {
+    (void)arg;
+    get(&n->view[1], 0); // or the other has it all
+    give(&n->view[1], 0);
+    wp_arena_flush(&n->view[1]);
+}
+static void second_user(void *arg) {
+    (void)arg;
+    for (int tries = 0; tries < 3 && get(&n->view[2], 1) == 0; tries++) {
+    }
+}
+static void set_up_hand_on(void) {
+    make();
+    model_actor("first", first_user, NULL, 0);
+    model_actor("second", second_user, NULL, 0);
+}
+static void handed_on(void) {
+    give(&n->view[2], 1);
+    wp_arena_flush(&n->view[1]);
+    all_free(&n->view[2]);
+}
+
 // ---- seat 1 dies; its block is a result that seat 2, a home, harvests meanwhile
 
 static void mortal_maker(void *arg) {
@@ -198,6 +222,7 @@ static void reclaimed(void) {
 
 static const struct model_scenario scenarios[] = {
     {"lend", "a lent block is not given out again", set_up_lend, lent, {3, 4, 0}, {4, 5, 0}, false, NULL},
+    {"hand_on", "a span is its next user's alone", set_up_hand_on, handed_on, {3, 4, 0}, {5, 5, 0}, false, NULL},
     {"reclaim", "a dead seat's block ends once", set_up_reclaim, reclaimed, {2, 2, 1}, {3, 4, 1}, false, NULL},
     {"reclaim_both", "so does one that dies twice", set_up_reclaim_both, reclaimed, {2, 1, 2}, {3, 2, 2}, false, NULL},
 };

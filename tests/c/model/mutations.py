@@ -677,7 +677,13 @@ RECOVER = [
         "    wp_idle_clear(view->idle->searching, seat);\n",
         "",
     ),
-    Mutant("recover leaves the idle bit", "wp_recover.h", "    wp_idle_clear(view->idle->idle, seat);\n", ""),
+    Mutant(
+        "recover leaves the idle bit",
+        "wp_recover.h",
+        "    wp_idle_clear(view->idle->idle, seat);\n",
+        "",
+        tests=("test_recover",),
+    ),
     Mutant(
         "recover wakes nobody", "wp_recover.h", "    wp_wake_all(view);\n    return out;", "    return out;"
     ),
@@ -780,6 +786,7 @@ ARENA = [
         "wp_lease.h",
         "    wp_store_release(&leases->lease[index], 0);\n",
         "    wp_store_relaxed(&leases->lease[index], 0);\n",
+        "on every way here the fence of wp_lease_clear came after the last use",
     ),
     relaxed(
         "a leased word is read relaxed",
@@ -808,6 +815,7 @@ ARENA = [
         "wp_lease.h",
         "    if (wp_load_relaxed(&leases->head->recovering) & 1) {\n        uint32_t i",
         "    if (false) {\n        uint32_t i",
+        tests=("test_arena",),
     ),
     Mutant(
         "a leased block is freed",
