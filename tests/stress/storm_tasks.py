@@ -113,15 +113,6 @@ def no_result(number: int) -> Any:
     return threading.Lock()
 
 
-def wait_for(path: str) -> None:
-    while not os.path.exists(path):  # noqa: PTH110
-        time.sleep(0.001)
-
-
-def length(data: bytes) -> int:
-    return len(data)
-
-
 # ---- nested --------------------------------------------------------------------------
 
 
