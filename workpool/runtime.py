@@ -184,8 +184,12 @@ class Runtime:
     def finish_in_background(self) -> None:
         """finish(), by a thread of its own."""
         if self._thread is None and not self._finished and not self.seat.is_forked:
-            self._thread = threading.Thread(target=self.finish, name=f"{self.name}-shutdown", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self.finish, name=f"{self.name}-shutdown", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter ends, and finishes every pool itself
+                return
+            self._thread = thread
 
 
 # Pools that are not finished; the interpreter finishes them at exit.

@@ -340,7 +340,7 @@ class Supervisor:
                     self._limits.note(0.0)  # it may be a worker that asks
                     self.on_hungry()
                     while self._calls:
-                        self._calls.pop()()
+                        self._call(self._calls.pop())
                 else:
                     poll.unregister(fd)
                     self._bury(watched.pop(fd))
@@ -374,6 +374,12 @@ class Supervisor:
         )
         worker._killed = True
         worker._signal(signal.SIGKILL)
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception:  # without this thread nobody would be buried, or replaced
+            _log.exception("%s: a call in the supervisor's thread raised", self.name)
 
     def _nudge(self) -> None:
         """Have the thread look at what is wanted now."""
