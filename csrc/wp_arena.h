@@ -384,7 +384,11 @@ static inline enum wp_free wp_arena_free(struct wp_arena_view *view, uint64_t of
     }
     if (block.used == 0) {
         view->run_hint = block.span;
-        return wp_span_free_run(&view->spans, block.span, block.word, view->seat) ? WP_FREE_DONE : WP_FREE_ALIEN;
+        while (!wp_span_free_run(&view->spans, block.span, block.word, view->seat))
+            // Somebody with an old reference set the leased bit, and finds that it is too late
+            // (wp_block_borrow): whoever was in time was seen above.
+            if (!wp_span_look(&view->spans, offset, &block) || block.used != 0) return WP_FREE_ALIEN;
+        return WP_FREE_DONE;
     }
     struct wp_arena_open *open = &view->open[wp_span_class(block.word)];
     // An open span without spare may have become free, and another seat's.

@@ -134,17 +134,22 @@ def has_numpy(_: Any = None) -> bool:
 
 
 def churn(array: Any, seed: int) -> Any:
-    """A result of another size, of the argument's own digits."""
-    size = int(array[0]) if len(array) else 0
-    result = np.full(seed % 5000, size + len(array), dtype=np.int64)
+    """Arrays of a size that the seed tells, each item twice the argument's length."""
+    assert (array == len(array)).all()
     if seed % 7 == 0:
         kept[str(seed % 5)] = array
+    for other in kept.values():
+        assert (other == len(other)).all()
     if seed % 3 == 0:
         made = current_client().empty(seed % 9000, np.int64)
-        made[...] = size + len(array)
+        made[...] = 2 * len(array)
         return made
-    return result
+    return np.full(seed % 5000, 2 * len(array), dtype=np.int64)
 
 
 def nap(seconds: float, _: Any = None) -> None:
     time.sleep(seconds)
+
+
+def kept_clear() -> None:
+    kept.clear()
