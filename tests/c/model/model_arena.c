@@ -220,9 +220,50 @@ static void reclaimed(void) {
     all_free(view);
 }
 
+// ---- seat 1 dies while seat 2 hands a block of its on: from its own lease to a slot that is DONE
+
+static uint32_t *lease_of_giver;
+
+static void idler(void *arg) {
+    (void)arg;
+    get(&n->view[1], 1);
+    give(&n->view[1], 1);
+}
+static void giver(void *arg) {
+    (void)arg;
+    wp_store_relaxed(&names->block, n->held[0]); // published by the state
+    wp_store_release(&names->state, 1);
+    wp_arena_unlease(&n->view[2], *lease_of_giver);
+}
+static void recoverer_of_idler(void *arg) {
+    (void)arg;
+    model_await_death();
+    n->dead |= 2;
+    n->held[1] = 0;
+    struct wp_reclaim reclaim;
+    MODEL_CHECK(wp_reclaim_begin(&reclaim, &n->view[0].spans, &n->view[0].leases, 1));
+    if (wp_load_acquire(&names->state) != 0) wp_reclaim_keep(&reclaim, wp_load_acquire(&names->block));
+    wp_reclaim_end(&reclaim);
+    model_start(n->heir_actor);
+}
+static void set_up_hand_over(void) {
+    make();
+    open_view(&n->heir, 1);
+    MODEL_CHECK(get(&n->view[1], 0) != 0);
+    lease_of_giver = model_private(sizeof *lease_of_giver);
+    *lease_of_giver = wp_arena_lease(&n->view[2], n->held[0], WP_LEASE_OWN);
+    MODEL_CHECK(*lease_of_giver != WP_NO_LEASE);
+    model_actor("idler", idler, NULL, MODEL_MORTAL);
+    model_actor("giver", giver, NULL, 0);
+    model_actor("recoverer", recoverer_of_idler, NULL, MODEL_DAEMON);
+    n->heir_actor = model_actor("heir", heir, NULL, MODEL_DORMANT);
+}
+static void nothing(void) {}
+
 static const struct model_scenario scenarios[] = {
     {"lend", "a lent block is not given out again", set_up_lend, lent, {3, 4, 0}, {4, 5, 0}, false, NULL},
     {"hand_on", "a span is its next user's alone", set_up_hand_on, handed_on, {3, 4, 0}, {5, 5, 0}, false, NULL},
+    {"hand_over", "what a slot takes over stays", set_up_hand_over, nothing, {3, 3, 1}, {4, 5, 1}, false, NULL},
     {"reclaim", "a dead seat's block ends once", set_up_reclaim, reclaimed, {2, 2, 1}, {3, 4, 1}, false, NULL},
     {"reclaim_both", "so does one that dies twice", set_up_reclaim_both, reclaimed, {2, 1, 2}, {3, 2, 2}, false, NULL},
 };
