@@ -478,7 +478,7 @@ class Gatherer:
         while not self._closed:
             poll.poll()
             try:
-                self.on_event()
+                self.on_event(self.eventfd)
                 if self.listening:
                     self._stay_hot()
             except BaseException:  # of a callback: the others depend on this thread
@@ -510,12 +510,12 @@ class Gatherer:
             self._reader(loop)
             self.attend()
 
-    def on_event(self) -> None:
-        """The eventfd was signalled, or may have been."""
+    def on_event(self, fd: int) -> None:
+        """The eventfd was signalled, or may have been; ``fd`` is it, by the caller's own descriptor."""
         if self._closed:
             return
         try:
-            os.eventfd_read(self.eventfd)
+            os.eventfd_read(fd)
         except BlockingIOError:
             pass  # another reader was quicker; there may still be something for us
         self.collect()
@@ -574,7 +574,7 @@ class _LoopReader:
         self._loop = loop
         self._life: AsyncGenerator[None, None] | None = None
         self._ends: Callable[[asyncio.AbstractEventLoop], None] | None = None
-        loop.add_reader(self._fd, gatherer.on_event)
+        loop.add_reader(self._fd, gatherer.on_event, self._fd)
 
     def end_with_loop(self, ends: Callable[[asyncio.AbstractEventLoop], None]) -> None:
         """Have ``ends(loop)`` called when the loop, which runs in this thread, shuts down.
