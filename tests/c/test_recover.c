@@ -242,6 +242,10 @@ static void nobody_sleeps_on_a_wake_that_died(void) {
     wp_park_disarm(&pool.view[B]);
     check_runs(&pool, handle);
     CHECK_EQ(test_pool_harvest(&pool.view[0]), 1);
+    // One that slept: nobody may rely on waking it.
+    wp_idle_set(pool.view[0].idle->idle, A);
+    die(&pool);
+    CHECK(!wp_idle_has(pool.view[0].idle->idle, A));
     end(&pool);
 }
 
