@@ -278,17 +278,21 @@ class Gatherer:
 
     def collect(self) -> None:
         """Settle what is done, notify who watches, and use the slots that came free."""
-        watched = self.seat.harvest()
-        if watched is not None:
-            self._announce(watched)
-        elif self.to_notify:  # left by one who was interrupted
-            self._announce([])
-        if watched is not None and self.seat.has_mail:
+        if self._harvest() and self.seat.has_mail:
             self.read_messages()
         if self._waits():
             self._refill()
         if self._conditions:
             self._check_conditions()
+
+    def _harvest(self) -> bool:
+        """Settle what is done, and notify who watches; False: nobody does, and no message came."""
+        watched = self.seat.harvest()
+        if watched is not None:
+            self._announce(watched)
+        elif self.to_notify:  # left by one who was interrupted
+            self._announce([])
+        return watched is not None
 
     def _announce(self, tasks: list[Task[Any]]) -> None:
         # Through a queue: an interrupt in a callback leaves the rest to the next round.

@@ -165,11 +165,7 @@ class NestedGatherer(Gatherer):
 
     def collect(self) -> None:
         """Settle what is done, and notify who watches: a worker's tasks do not wait for slots."""
-        watched = self.seat.harvest()
-        if watched is not None:
-            self._announce(watched)
-        elif self.to_notify:  # left by one who was interrupted
-            self._announce([])
+        self._harvest()
 
     def wait(self, task: Task[Any], timeout: float | None) -> None:
         """Return when ``task`` has an outcome; run it, or help, meanwhile.

@@ -199,8 +199,7 @@ class WorkerPool(Executor, Generic[A, R]):
             gatherer = runtime.gatherer
             self._admission = Admission(max_pending, when_full == "raise", lambda: gatherer.unfinished)
         self._placement = runtime.placement
-        self._places_all = self._placement.active
-        self._is_plain = self._admission is None and not self._places_all
+        self._note_placing(self._placement.active)
         self._last: tuple[object, Block | None] = (None, None)
         self._grow_at = 0 if tasks_per_worker else -1
         self._keep_running = abandon(self, runtime)
@@ -335,6 +334,11 @@ class WorkerPool(Executor, Generic[A, R]):
         elif task.outcome_code == 0:
             self._gatherer.start(task, block, call, payload)
         self._see_to_workers()
+
+    def _note_placing(self, every_task: bool) -> None:
+        """Say whether every task goes through the placement, or only those with options."""
+        self._places_all = every_task
+        self._is_plain = self._admission is None and not every_task
 
     def _see_to_workers(self) -> None:
         """A task was offered: launch workers for it, or give it up."""
@@ -687,16 +691,14 @@ class WorkerPool(Executor, Generic[A, R]):
             self._refuse()
         listened = self._runtime.events.complete
         self._runtime.events.on(event, listener)
-        self._places_all = self._placement.listen()
-        self._is_plain = self._admission is None and not self._places_all
+        self._note_placing(self._placement.listen())
         if self._runtime.events.complete and not listened:
             self._placement.follow_all()
 
     def remove_listener(self, event: str, listener: Callable[..., object]) -> None:
         """Take ``on`` back; nothing happens if there is no such listener."""
         self._runtime.events.remove(event, listener)
-        self._places_all = self._placement.listen()
-        self._is_plain = self._admission is None and not self._places_all
+        self._note_placing(self._placement.listen())
 
     # ---- looking, waiting, ending ----------------------------------------------------
 
