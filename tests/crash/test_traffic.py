@@ -35,6 +35,7 @@ class Traffic:
         self.pool = pool
         self.path = path
         self.died: set[int] = set()  # numbers that may not have been signed
+        self.refused: set[int] = set()  # numbers of a key in quarantine, that are not signed
         self.numbers = 0
 
     def take(self, count: int) -> range:
@@ -45,8 +46,8 @@ class Traffic:
         """Wait for the outcome of a task with so many numbers."""
         try:
             assert task.result(50) is not None
-        except WorkerDied:
-            self.died.update(range(number, number + numbers))
+        except WorkerDied as error:
+            (self.refused if error.deaths else self.died).update(range(number, number + numbers))
 
     def burst(self) -> None:
         offered = [(self.pool.submit(crash_tasks.sign, self.path, n), n) for n in self.take(20 * FEW)]
@@ -198,7 +199,9 @@ def test_kills_during_traffic(kind: str, tmp_path: Path) -> None:
         assert set(entered) == set(range(traffic.numbers))
         return
     assert {number for number, times in entered.items() if times > 1} == set()
-    lost = set(range(traffic.numbers)) - set(entered) - traffic.died
+    assert not traffic.refused & set(entered)
+    assert not traffic.refused or kind == "keyed"
+    lost = set(range(traffic.numbers)) - set(entered) - traffic.died - traffic.refused
     # A child that nobody waited for may fall with whoever had just begun it.
     assert len(lost) <= (deaths if kind == "forgotten" else 0), lost
     if kind in ONE_EACH:

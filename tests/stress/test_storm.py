@@ -4,7 +4,6 @@ SPDX-License-Identifier: BSD-3-Clause
 """
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +14,6 @@ SECONDS = float(os.environ.get("WORKPOOL_STRESS_SECONDS", "12"))
 
 # The last look at a pool at rest, on a busy machine; and the storm's own watchdog comes first.
 MARGIN = 150.0
-
-# What faulthandler writes in a worker.
-CRASH = re.compile(r"^Fatal Python error: .*?^Extension modules: [^\n]*\n", re.MULTILINE | re.DOTALL)
 
 
 def storm(share: float, *options: str, park: str = "futex") -> str:
@@ -35,8 +31,7 @@ def storm(share: float, *options: str, park: str = "futex") -> str:
     )  # fmt: skip
     print(done.stdout, done.stderr)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
-    # Workers that were to crash say where; nobody else says anything.
-    assert re.sub(CRASH, "", done.stderr).strip() == ""
+    assert done.stderr == ""  # what crashes, apart from those that are to, would say where
     return done.stdout
 
 
