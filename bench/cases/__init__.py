@@ -50,6 +50,7 @@ NAMES = (
     "skewed",
     "strong",
     "messages",
+    "limits",
     "arrays",
     "floor",
 )
