@@ -372,6 +372,8 @@ static inline enum wp_free wp_arena_free(struct wp_arena_view *view, uint64_t of
     if (!wp_span_look(&view->spans, offset, &block)) return WP_FREE_ALIEN;
     if (block.word & block.doomed) return WP_FREE_ALIEN;
     wp_atomic64 *word = &view->spans.word[block.span];
+    wp_block_wipe(&view->spans, &block, offset);
+    block.word = wp_load_relaxed(word); // relaxed: what is borrowed by now has its bit, by the fence
     if (block.word & block.leased) {
         // The bit says that there was a lease once: look whether there is.
         if (wp_lease_find(&view->leases, offset)) {

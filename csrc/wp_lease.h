@@ -204,7 +204,8 @@ static inline void wp_lease_close(struct wp_leases *leases, uint32_t dead) {
         wp_store_relaxed(&leases->lease[i], 0);
     for (uint32_t i = wp_lease_first(dead) / 64; i < wp_lease_first(dead + 1) / 64; i++)
         wp_store_relaxed(&leases->held[i], 0); // relaxed: as above
-    // relaxed: a holder that reads the old value lets its lease lapse once more.
+    // sync lease.recovered (publish): relaxed, for each wiped identity had a fence after it. A holder
+    // that reads the old value lets its lease lapse once more. The load: the recoverer's own word.
     wp_store_relaxed(&leases->head->recovering, (wp_load_relaxed(&leases->head->recovering) | 1) + 1);
 }
 

@@ -8,6 +8,7 @@
 #ifndef WP_POOL_H
 #define WP_POOL_H
 
+#include "wp_borrow.h"
 #include "wp_cancel.h"
 #include "wp_help.h"
 #include "wp_message.h"

@@ -95,8 +95,24 @@ static inline void wp_reclaim_owned(struct wp_reclaim *reclaim) {
         // Without the bit the dead seat was still between the lease and the bit: then
         // the slot it would have taken the block from names it still.
         if (!(block.word & block.leased) || reclaim->kept[block.span] & wp_reclaim_bit(&block)) continue;
+        wp_block_wipe(reclaim->spans, &block, wp_lease_offset(lease));
         // sync span.doom (publish): the span's owner goes on, in wp_arena_sweep.
         wp_or_acq_rel(&reclaim->spans->word[block.span], block.doomed);
+    }
+}
+
+// Wipe the identities of the dead seat's blocks in span i that no slot and no owner's lease
+// names: who has a reference to one, and no lease yet, comes too late.
+static inline void wp_reclaim_wipe(const struct wp_reclaim *reclaim, uint32_t i) {
+    // relaxed: only the dead seat gave out blocks here.
+    uint64_t word = wp_load_relaxed(&reclaim->spans->word[i]);
+    bool is_small = wp_span_kind(word) == WP_SPAN_SMALL && wp_span_class(word) < WP_SPAN_CLASSES;
+    uint64_t bytes = is_small ? wp_span_classes[wp_span_class(word)].bytes : WP_SPAN_BYTES;
+    for (uint64_t within = 0; within + bytes <= WP_SPAN_BYTES; within += bytes) {
+        uint64_t offset = i * WP_SPAN_BYTES + within;
+        struct wp_block block;
+        if (wp_span_look(reclaim->spans, offset, &block) && !(reclaim->kept[i] & wp_reclaim_bit(&block)))
+            wp_block_wipe(reclaim->spans, &block, offset);
     }
 }
 
@@ -136,6 +152,7 @@ static inline bool wp_reclaim_span(struct wp_reclaim *reclaim, uint32_t i) {
     uint64_t length = wp_span_high(word);
     if (wp_span_kind(word) == WP_SPAN_FREE || wp_span_owner(word) != reclaim->dead) return true;
     uint64_t next = wp_span_word(WP_SPAN_FREE, 0, 0, 0);
+    wp_reclaim_wipe(reclaim, i);
     switch (wp_span_kind(word)) {
     case WP_SPAN_SMALL:
         next = wp_reclaim_small(word, reclaim->kept[i]);

@@ -113,14 +113,21 @@ static inline void wp_recover_child(struct wp_view *view, uint32_t index, const 
     }
 }
 
-// Keep what the result of a slot that is DONE hands over. Before DONE those blocks are in
-// their worker's hands; when its home has taken them, in its leases, which are read later.
-static inline void wp_recover_keep_names(struct wp_view *view, struct wp_reclaim *reclaim, struct wp_slot *slot) {
+// Keep a slot's result, and what it hands over once it is DONE: before, those blocks are in their
+// worker's hands; when its home has taken them, in its leases, which are read later.
+static inline void wp_recover_keep_result(struct wp_view *view, struct wp_reclaim *reclaim, struct wp_slot *slot,
+                                          enum wp_phase phase) {
+    // sync slot.names (observe): a block just taken away is in a lease, or in a living seat's span.
+    uint64_t parcel = wp_load_acquire(&slot->result.block);
+    wp_reclaim_keep(reclaim, parcel);
     wp_atomic64 *names = NULL;
-    uint64_t parcel = wp_payload_block(&slot->result);
-    uint32_t count = wp_parcel_names(&view->arena.spans, parcel, &names);
+    uint32_t count = phase == WP_PHASE_DONE ? wp_parcel_names(&view->arena.spans, parcel, &names) : 0;
     for (uint32_t i = 0; i < count; i++)
-        wp_reclaim_keep(reclaim, wp_load_relaxed(&names[i])); // relaxed: ordered by the slot's state
+        // sync slot.names (observe): as above.
+        wp_reclaim_keep(reclaim, wp_load_acquire(&names[i]));
+    // The home may have let go of the parcel before it was read: what was found there is then
+    // nonsense, and this, which reads the newest value and changes nothing, sees the leases.
+    if (phase == WP_PHASE_DONE && parcel != 0) wp_or_acq_rel(&slot->result.block, 0); // sync slot.names (observe)
 }
 
 // Wake everybody: a wake-up may have died with its sender after the token was left.
@@ -182,11 +189,10 @@ static inline struct wp_recovered wp_recover(struct wp_view *view, uint32_t seat
             uint64_t state = wp_load_acquire(&slot->state);
             if (wp_state_phase(state) == WP_PHASE_FREE) continue;
             // sync slot.names (observe): a name just taken away is in a lease, or its block
-            // is in a living seat's span; so is one not there yet. All three.
+            // is in a living seat's span; so is one not there yet. Both.
             wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->argument.block));
-            wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->result.block));
             wp_reclaim_keep(&reclaim, wp_load_acquire(&slot->function));
-            if (wp_state_phase(state) == WP_PHASE_DONE) wp_recover_keep_names(view, &reclaim, slot);
+            wp_recover_keep_result(view, &reclaim, slot, wp_state_phase(state));
         }
         wp_reclaim_end(&reclaim);
     }

@@ -154,6 +154,28 @@ static inline bool wp_span_look(const struct wp_spans *spans, uint64_t offset, s
     return true;
 }
 
+// The first word of a block that is lent by reference is its *identity*: no other block has
+// the same, and it is wiped before the block's life ends, by whoever ends it (wp_borrow.h).
+// The low byte tells what the block is: a payload of another kind has another first byte.
+#define WP_PARCEL_TAG 0x41u // a payload with arrays
+#define WP_SHARED_TAG 0x53u // one array, made in the arena
+
+static inline wp_atomic64 *wp_block_identity(const struct wp_spans *spans, uint64_t offset) {
+    return (wp_atomic64 *)(void *)(spans->memory + offset);
+}
+
+// Wipe the identity of a block, if it has one: nobody can borrow it from here on.
+//
+// Caller:   who ends the life of `block`, at `offset`, and looks for leases after that.
+static inline void wp_block_wipe(const struct wp_spans *spans, const struct wp_block *block, uint64_t offset) {
+    if (spans->memory == NULL || !(block->word & WP_SPAN_COMMITTED)) return;
+    wp_atomic64 *identity = wp_block_identity(spans, offset);
+    uint64_t tag = wp_load_relaxed(identity) & 0xff; // relaxed: ordered by what made the block the caller's
+    if (tag != WP_PARCEL_TAG && tag != WP_SHARED_TAG) return;
+    wp_store_relaxed(identity, 0); // relaxed: the fence orders it
+    wp_fence_seq_cst();            // sync block.identity (publish): F1
+}
+
 // The word of a small span without the blocks whose bits are given: FREE without its last.
 static inline uint64_t wp_span_without(uint64_t word, uint64_t used, uint64_t leased, uint64_t doomed) {
     uint64_t left = word & ~(used | leased | doomed);

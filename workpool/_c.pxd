@@ -265,7 +265,6 @@ cdef extern from "wp_pool.h" nogil:
         uint32_t names
     uint32_t wp_parcel_names(const wp_spans *, uint64_t, wp_atomic64 **)
     wp_atomic64 *wp_block_identity(const wp_spans *, uint64_t)
-    void wp_block_wipe(const wp_spans *, uint64_t)
     wp_borrow wp_block_borrow(const wp_spans *, wp_leases *, uint64_t, uint64_t, uint32_t *)
 
     uint64_t wp_span_trim(const wp_spans *, uint64_t, uint32_t)

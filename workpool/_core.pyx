@@ -16,7 +16,7 @@ from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from workpool cimport _c, _codec
 
@@ -37,6 +37,8 @@ cdef enum:
     # First bytes of a payload with arrays: a parcel in a block of its own, or a stream alone.
     TAG_PARCEL = _c.WP_PARCEL_TAG  # A
     TAG_STREAM = 97  # a
+    TAG_FUNCTION = 102  # f: of a function's block, that no number there is taken for an identity
+    FUNCTION_HEAD_BYTES = 24  # tag, id, size
 
 # How a payload is applied to its function (struct wp_slot, `call`).
 CALL_ONE = 0      # fn(payload)
@@ -494,10 +496,11 @@ cdef class Seat:
         cdef uint8_t *memory
         self.users += 1  # as in start()
         try:
-            memory = self._allocate(size + 16, &block.offset)
-            memcpy(memory, &function_id, 8)
-            memcpy(memory + 8, &size, 8)
-            memcpy(memory + 16, PyBytes_AS_STRING(data), size)
+            memory = self._allocate(FUNCTION_HEAD_BYTES + size, &block.offset)
+            memset(memory, TAG_FUNCTION, 8)
+            memcpy(memory + 8, &function_id, 8)
+            memcpy(memory + 16, &size, 8)
+            memcpy(memory + FUNCTION_HEAD_BYTES, PyBytes_AS_STRING(data), size)
             block.seat = self
             return block
         finally:
@@ -746,8 +749,6 @@ cdef class Seat:
         self._uncount(loan)
         if self.loans.get(loan.offset) == <size_t><void *>loan:
             del self.loans[loan.offset]
-        if loan.owns:
-            _c.wp_block_wipe(&self.view.arena.spans, loan.offset)
         if loan.borrowing != _c.WP_NO_LEASE:
             _c.wp_arena_unlease(&self.view.arena, loan.borrowing)
         if loan.owning != _c.WP_NO_LEASE and loan.owns:
@@ -1156,22 +1157,22 @@ cdef class Seat:
         cdef uint64_t function_id, offset = self._function_offset(index)
         if offset == 0:
             return 0
-        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, offset, 16)
+        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, offset, FUNCTION_HEAD_BYTES)
         if block == NULL:
             raise ValueError("corrupt function reference: something wrote over the pool's shared memory")
-        memcpy(&function_id, block, 8)
+        memcpy(&function_id, block + 8, 8)
         return function_id
 
     def function_bytes(self, uint32_t index):
         """The pickled function; call function_id() first."""
         cdef uint64_t size, offset = self._function_offset(index)
-        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, offset, 16)
+        cdef uint8_t *block = _c.wp_arena_at(&self.view.arena, offset, FUNCTION_HEAD_BYTES)
         if block == NULL:
             raise ValueError("corrupt function reference: something wrote over the pool's shared memory")
-        memcpy(&size, block + 8, 8)
-        if _c.wp_arena_block_bytes(&self.view.arena, offset) < size + 16:
+        memcpy(&size, block + 16, 8)
+        if _c.wp_arena_block_bytes(&self.view.arena, offset) < FUNCTION_HEAD_BYTES + size:
             raise ValueError("corrupt function: something wrote over the pool's shared memory")
-        return PyBytes_FromStringAndSize(<char *>block + 16, size)
+        return PyBytes_FromStringAndSize(<char *>block + FUNCTION_HEAD_BYTES, size)
 
     def enter(self, uint32_t index, double pre_seconds=0.0):
         """User code comes next: from here on the task is not run twice unasked. What is asked of it."""

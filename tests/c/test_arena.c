@@ -93,11 +93,12 @@ static uint64_t next_random(uint64_t *state) {
     return *state;
 }
 
-// A block says where it is, at its beginning, every 512 bytes and at its end.
+// A block says where it is, near its beginning, every 512 bytes and at its end. Its first word
+// would be an identity, which is wiped, if its low byte were the tag of one.
 static void mark(struct wp_arena_view *view, uint64_t offset, uint64_t salt) {
     uint64_t words = wp_arena_block_bytes(view, offset) / 8;
     uint64_t *at = wp_arena_at(view, offset, 0);
-    for (uint64_t i = 0; i < words; i += 64) at[i] = offset ^ salt ^ i;
+    for (uint64_t i = 2; i < words; i += 64) at[i] = offset ^ salt ^ i;
     at[1] = salt, at[words - 1] = ~(offset ^ salt);
 }
 static void check_mark(struct wp_arena_view *view, uint64_t offset) {
@@ -105,7 +106,7 @@ static void check_mark(struct wp_arena_view *view, uint64_t offset) {
     uint64_t *at = wp_arena_at(view, offset, 0);
     CHECK(at != NULL);
     uint64_t salt = at[1];
-    for (uint64_t i = 0; i < words; i += 64) CHECK(at[i] == (offset ^ salt ^ i));
+    for (uint64_t i = 2; i < words; i += 64) CHECK(at[i] == (offset ^ salt ^ i));
     CHECK(at[words - 1] == ~(offset ^ salt));
 }
 

@@ -104,6 +104,8 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "pool",
         "priority",
         "runtime",
+        "settings",
+        "sizing",
         "supervisor",
         "trimming",
     },

@@ -1,21 +1,10 @@
 // model_arena.c — blocks of the payload arena: lent, freed from afar, doomed, reclaimed.
 //
-// One span with two blocks of 8 KiB, so that what is freed too early is given out again at
-// once. Law: nobody's access of a block races with the next owner's (the blocks are plain,
+// Law: nobody's access of a block races with the next owner's (the blocks are plain,
 // race-checked memory), no block is given out twice, and in the end none is lost.
 //
 // SPDX-License-Identifier: BSD-3-Clause
-#include <stdlib.h>
-
-#include "model.h"
-
-#define calloc model_calloc
-#define free model_free
-#include "wp_arena.h"
-#include "wp_reclaim.h"
-
-#define BLOCK UINT64_C(8192)
-#define SEATS 3u
+#include "model_arena.h"
 
 // What a slot says of a block, with its words as atomics.
 struct names {
@@ -25,84 +14,30 @@ struct names {
 };
 static struct names *names;
 
-static struct notes {
-    struct wp_arena *arena;
-    uint8_t *memory;
-    struct wp_arena_view view[SEATS];
-    struct wp_arena_view heir;
-    uint64_t held[3]; // blocks given out and not ended, of seat 1 and its heir
-    uint32_t dead;    // seats, a bit each
-    int heir_actor;
-} *n;
-
-static void open_view(struct wp_arena_view *view, uint32_t seat) {
-    uint64_t budget = WP_SPAN_BYTES;
-    MODEL_CHECK(wp_arena_open(view, n->arena, wp_arena_bytes(budget, SEATS), n->memory, wp_arena_memory_bytes(budget),
-                              -1, seat));
-}
-
 static void make(void) {
-    n = model_private(sizeof *n);
+    make_arena();
     names = model_shared(sizeof *names);
     model_name(&names->state, 8, "state");
     model_name(&names->block, 8, "block");
     model_name(&names->taken, 8, "taken");
-    n->arena = model_shared(wp_arena_bytes(WP_SPAN_BYTES, SEATS));
-    wp_arena_init(n->arena, WP_SPAN_BYTES, SEATS);
-    n->memory = model_shared(wp_arena_memory_bytes(WP_SPAN_BYTES));
-    model_unused(n->memory, WP_SPAN_BYTES); // span 0; of the blocks only the first bytes are used
-    for (uint64_t block = WP_SPAN_BYTES; block < 2 * WP_SPAN_BYTES; block += BLOCK)
-        model_unused(n->memory + block + 64, BLOCK - 64);
-    for (uint32_t s = 0; s < SEATS; s++) open_view(&n->view[s], s);
-    model_name(n->view[0].leases.held, wp_lease_first(SEATS) / 8, "held");
-    model_name(n->view[0].leases.lease, wp_lease_first(SEATS) * 8, "lease");
-    model_name(&n->view[0].leases.head->recovering, 8, "recovering");
-    model_name(&n->view[0].spans.word[1], 8, "span 1");
-}
-
-static uint64_t *at(uint64_t block) { return (uint64_t *)(void *)(n->memory + block); }
-
-// Get a block if there is room, and write into it.
-static uint64_t get(struct wp_arena_view *view, uint32_t slot) {
-    uint64_t block;
-    if (wp_arena_alloc(view, BLOCK, &block) != WP_ALLOC_OK) return 0;
-    for (uint32_t i = 0; i < 3; i++) MODEL_CHECK(n->held[i] != block);
-    n->held[slot] = block;
-    model_note("has block %u", (unsigned)(block / BLOCK));
-    *at(block) = slot;
-    return block;
-}
-
-static void give(struct wp_arena_view *view, uint32_t slot) {
-    if (n->held[slot] == 0) return;
-    uint64_t block = n->held[slot];
-    n->held[slot] = 0;
-    MODEL_CHECK(wp_arena_free(view, block) != WP_FREE_ALIEN);
-}
-
-// After everybody has let go, the whole span is free again.
-static void all_free(struct wp_arena_view *view) {
-    wp_arena_flush(view);
-    wp_arena_sweep(view, 1, view->spans.count, true);
-    MODEL_CHECK(wp_span_kind(view->spans.word[1].word) == WP_SPAN_FREE);
 }
 
 // ---- seat 1 makes a block, seat 2 borrows it, the parent ends its life
 
 static void maker(void *arg) {
     (void)arg;
-    struct wp_arena_view *view = &n->view[1];
+    struct wp_arena_view *view = &a->view[1];
     uint64_t block = get(view, 0);
     MODEL_CHECK(block != 0);
-    n->held[0] = 0; // handed over: others end its life
+    a->held[0] = 0; // handed over: others end its life
     wp_store_release(&names->block, block);
     MODEL_CHECK(get(view, 1) != 0);
     get(view, 2); // the first again, if its life is over and its lease is gone
-    if (n->held[2] == 0) get(view, 2);
+    if (a->held[2] == 0) get(view, 2);
 }
 static void borrower(void *arg) {
     (void)arg;
-    struct wp_arena_view *view = &n->view[2];
+    struct wp_arena_view *view = &a->view[2];
     model_await64(&names->block, 0);
     uint64_t block = wp_load_acquire(&names->block);
     uint32_t lease = wp_arena_lease(view, block, WP_LEASE_BORROW);
@@ -117,7 +52,7 @@ static void ender(void *arg) {
     MODEL_CHECK(wp_load_acquire(&names->taken) == 1);
     uint64_t block = wp_load_acquire(&names->block);
     MODEL_CHECK(*at(block) == 0);
-    MODEL_CHECK(wp_arena_free(&n->view[0], block) != WP_FREE_ALIEN);
+    MODEL_CHECK(wp_arena_free(&a->view[0], block) != WP_FREE_ALIEN);
 }
 static void set_up_lend(void) {
     make();
@@ -126,22 +61,22 @@ static void set_up_lend(void) {
     model_actor("ender", ender, NULL, 0);
 }
 static void lent(void) {
-    give(&n->view[1], 1);
-    give(&n->view[1], 2);
-    all_free(&n->view[1]);
+    give(&a->view[1], 1);
+    give(&a->view[1], 2);
+    all_free(&a->view[1]);
 }
 
 // ---- seat 1 gives its blocks back, and seat 2 has the span next
 
 static void first_user(void *arg) {
     (void)arg;
-    get(&n->view[1], 0); // or the other has it all
-    give(&n->view[1], 0);
-    wp_arena_flush(&n->view[1]);
+    get(&a->view[1], 0); // or the other has it all
+    give(&a->view[1], 0);
+    wp_arena_flush(&a->view[1]);
 }
 static void second_user(void *arg) {
     (void)arg;
-    for (int tries = 0; tries < 3 && get(&n->view[2], 1) == 0; tries++) {
+    for (int tries = 0; tries < 3 && get(&a->view[2], 1) == 0; tries++) {
     }
 }
 static void set_up_hand_on(void) {
@@ -150,27 +85,27 @@ static void set_up_hand_on(void) {
     model_actor("second", second_user, NULL, 0);
 }
 static void handed_on(void) {
-    give(&n->view[2], 1);
-    wp_arena_flush(&n->view[1]);
-    all_free(&n->view[2]);
+    give(&a->view[2], 1);
+    wp_arena_flush(&a->view[1]);
+    all_free(&a->view[2]);
 }
 
 // ---- seat 1 dies; its block is a result that seat 2, a home, harvests meanwhile
 
 static void mortal_maker(void *arg) {
     (void)arg;
-    uint64_t block = get(&n->view[1], 0);
+    uint64_t block = get(&a->view[1], 0);
     wp_store_relaxed(&names->block, block); // published by the state
     wp_store_release(&names->state, 1);
 }
 static void harvester(void *arg) {
     (void)arg;
-    struct wp_arena_view *view = &n->view[2];
+    struct wp_arena_view *view = &a->view[2];
     model_await64(&names->state, 0);
     MODEL_CHECK(wp_load_acquire(&names->state) == 1);
     uint64_t block = wp_load_relaxed(&names->block);
     MODEL_CHECK(*at(block) == 0);
-    n->held[0] = 0; // from here on, whoever has it may end its life
+    a->held[0] = 0; // from here on, whoever has it may end its life
     // As wp_home_release of a worker. The name goes by a release store, which the recoverer
     // acquires: else one that still sees DONE, and no name, may not see the lease yet.
     uint32_t lease = wp_arena_lease(view, block, WP_LEASE_OWN);
@@ -181,40 +116,40 @@ static void harvester(void *arg) {
 }
 static void recoverer(void *arg) {
     (void)arg;
-    struct wp_arena_view *view = &n->view[0];
+    struct wp_arena_view *view = &a->view[0];
     for (;;) {
         uint32_t dead = model_await_death() == 0 ? 1 : 2;
-        n->dead |= 1u << dead;
+        a->dead |= 1u << dead;
         struct wp_reclaim reclaim;
         MODEL_CHECK(wp_reclaim_begin(&reclaim, &view->spans, &view->leases, dead));
         if (wp_load_acquire(&names->state) != 0)
             wp_reclaim_keep(&reclaim, wp_load_acquire(&names->block));
         else if (dead == 1)
-            n->held[0] = 0; // never published, or harvested
+            a->held[0] = 0; // never published, or harvested
         wp_reclaim_end(&reclaim);
-        if (dead == 1) model_start(n->heir_actor);
+        if (dead == 1) model_start(a->heir_actor);
     }
 }
 static void heir(void *arg) {
     (void)arg;
-    get(&n->heir, 1);
-    get(&n->heir, 2);
+    get(&a->heir, 1);
+    get(&a->heir, 2);
 }
 static void set_up_harvest(unsigned harvester_flags) {
     make();
-    open_view(&n->heir, 1);
+    open_view(&a->heir, 1);
     model_actor("maker", mortal_maker, NULL, MODEL_MORTAL);
     model_actor("harvester", harvester, NULL, MODEL_DAEMON | harvester_flags);
     model_actor("recoverer", recoverer, NULL, MODEL_DAEMON);
-    n->heir_actor = model_actor("heir", heir, NULL, MODEL_DORMANT);
+    a->heir_actor = model_actor("heir", heir, NULL, MODEL_DORMANT);
 }
 static void set_up_reclaim(void) { set_up_harvest(0); }
 static void set_up_reclaim_both(void) { set_up_harvest(MODEL_MORTAL); }
 static void reclaimed(void) {
-    struct wp_arena_view *view = n->dead & 2 ? &n->heir : &n->view[1];
+    struct wp_arena_view *view = a->dead & 2 ? &a->heir : &a->view[1];
     if (names->state.word != 0) return;                     // the harvester is dead: the block waits for its heir
-    if (!(n->dead & 4)) wp_lease_purge(&n->view[2].leases); // what lapsed while a recovery was open
-    if (!(n->dead & 2)) n->held[0] = 0;
+    if (!(a->dead & 4)) wp_lease_purge(&a->view[2].leases); // what lapsed while a recovery was open
+    if (!(a->dead & 2)) a->held[0] = 0;
     give(view, 1);
     give(view, 2);
     all_free(view);
@@ -226,37 +161,37 @@ static uint32_t *lease_of_giver;
 
 static void idler(void *arg) {
     (void)arg;
-    get(&n->view[1], 1);
-    give(&n->view[1], 1);
+    get(&a->view[1], 1);
+    give(&a->view[1], 1);
 }
 static void giver(void *arg) {
     (void)arg;
-    wp_store_relaxed(&names->block, n->held[0]); // published by the state
+    wp_store_relaxed(&names->block, a->held[0]); // published by the state
     wp_store_release(&names->state, 1);
-    wp_arena_unlease(&n->view[2], *lease_of_giver);
+    wp_arena_unlease(&a->view[2], *lease_of_giver);
 }
 static void recoverer_of_idler(void *arg) {
     (void)arg;
     model_await_death();
-    n->dead |= 2;
-    n->held[1] = 0;
+    a->dead |= 2;
+    a->held[1] = 0;
     struct wp_reclaim reclaim;
-    MODEL_CHECK(wp_reclaim_begin(&reclaim, &n->view[0].spans, &n->view[0].leases, 1));
+    MODEL_CHECK(wp_reclaim_begin(&reclaim, &a->view[0].spans, &a->view[0].leases, 1));
     if (wp_load_acquire(&names->state) != 0) wp_reclaim_keep(&reclaim, wp_load_acquire(&names->block));
     wp_reclaim_end(&reclaim);
-    model_start(n->heir_actor);
+    model_start(a->heir_actor);
 }
 static void set_up_hand_over(void) {
     make();
-    open_view(&n->heir, 1);
-    MODEL_CHECK(get(&n->view[1], 0) != 0);
+    open_view(&a->heir, 1);
+    MODEL_CHECK(get(&a->view[1], 0) != 0);
     lease_of_giver = model_private(sizeof *lease_of_giver);
-    *lease_of_giver = wp_arena_lease(&n->view[2], n->held[0], WP_LEASE_OWN);
+    *lease_of_giver = wp_arena_lease(&a->view[2], a->held[0], WP_LEASE_OWN);
     MODEL_CHECK(*lease_of_giver != WP_NO_LEASE);
     model_actor("idler", idler, NULL, MODEL_MORTAL);
     model_actor("giver", giver, NULL, 0);
     model_actor("recoverer", recoverer_of_idler, NULL, MODEL_DAEMON);
-    n->heir_actor = model_actor("heir", heir, NULL, MODEL_DORMANT);
+    a->heir_actor = model_actor("heir", heir, NULL, MODEL_DORMANT);
 }
 static void nothing(void) {}
 

@@ -41,7 +41,8 @@ MEANS = {
     "wp_pool.h": ["model_wake"],
     "wp_lane.h": ["model_lane"],
     "wp_lease.h": ["model_arena"],
-    "wp_span.h": ["model_arena"],
+    "wp_span.h": ["model_arena", "model_borrow"],
+    "wp_borrow.h": ["model_borrow"],
     "wp_arena.h": ["model_arena"],
     "wp_reclaim.h": ["model_arena"],
     "wp_recover.h": ["model_recover", "model_slot", "model_taskset", "model_wake", "model_completion"],
@@ -56,6 +57,7 @@ class Mutant:
     new: str
     equivalent: str = ""  # why no test can kill it
     tests: tuple[str, ...] = ()  # C tests of tests/c that are run too, after the explorer
+    means: tuple[str, ...] = ()  # programs, if others than those of MEANS
 
 
 def relaxed(name: str, header: str, text: str, equivalent: str = "") -> Mutant:
@@ -870,6 +872,131 @@ ARENA = [
     Mutant("reclaim leaves what the dead owned", "wp_reclaim.h", "    wp_reclaim_owned(reclaim);\n", ""),
 ]
 
+_BORROW = ("model_borrow",)
+
+BORROW = [
+    Mutant(
+        "a borrower looks without a fence",
+        "wp_borrow.h",
+        "    wp_fence_seq_cst(); // sync block.identity (observe): F2\n",
+        "",
+    ),
+    Mutant(
+        "a borrower believes the reference",
+        "wp_borrow.h",
+        "wp_load_relaxed(wp_block_identity(spans, offset)) == id)",
+        "true)",
+    ),
+    Mutant(
+        "a borrower does not mark the block",
+        "wp_borrow.h",
+        "!wp_cas_acq_rel(&spans->word[block.span], &block.word, block.word | block.leased)",
+        "false",
+    ),
+    Mutant(
+        "a borrower ignores an open recovery",
+        "wp_borrow.h",
+        "if (wp_load_acquire(&leases->head->recovering) & 1)",
+        "if (false)",
+    ),
+    relaxed(
+        "a borrower reads the end of a recovery relaxed",
+        "wp_borrow.h",
+        "if (wp_load_acquire(&leases->head->recovering) & 1)",
+    ),
+    Mutant(
+        "an identity is wiped without a fence",
+        "wp_span.h",
+        "    wp_fence_seq_cst();            // sync block.identity (publish): F1\n",
+        "",
+        means=_BORROW,
+    ),
+    Mutant(
+        "who frees a block does not wipe it",
+        "wp_arena.h",
+        "    wp_block_wipe(&view->spans, &block, offset);\n",
+        "",
+        means=_BORROW,
+    ),
+    Mutant(
+        "recovery does not wipe the dead seat's blocks",
+        "wp_reclaim.h",
+        "    wp_reclaim_wipe(reclaim, i);\n",
+        "",
+        means=_BORROW,
+    ),
+    Mutant(
+        "recovery does not wipe what the dead seat had inherited",
+        "wp_reclaim.h",
+        "        wp_block_wipe(reclaim->spans, &block, wp_lease_offset(lease));\n",
+        "",
+        means=_BORROW,
+    ),
+    Mutant(
+        "recovery lets go of what a result names",
+        "wp_recover.h",
+        "wp_reclaim_keep(reclaim, wp_load_acquire(&names[i]));",
+        "(void)wp_load_acquire(&names[i]);",
+        means=_BORROW,
+    ),
+    Mutant(
+        "recovery reads a name relaxed",
+        "wp_recover.h",
+        "wp_reclaim_keep(reclaim, wp_load_acquire(&names[i]));",
+        "wp_reclaim_keep(reclaim, wp_load_relaxed(&names[i]));",
+        means=_BORROW,
+    ),
+    Mutant(
+        "recovery does not look again at the parcel",
+        "wp_recover.h",
+        "    if (phase == WP_PHASE_DONE && parcel != 0) wp_or_acq_rel(&slot->result.block, 0); // sync slot.names (observe)\n",
+        "",
+        means=_BORROW,
+    ),
+    Mutant(
+        "recovery reads a result relaxed",
+        "wp_recover.h",
+        "uint64_t parcel = wp_load_acquire(&slot->result.block);",
+        "uint64_t parcel = wp_load_relaxed(&slot->result.block);",
+        means=_BORROW,
+    ),
+    Mutant(
+        "a home takes a name away relaxed",
+        "wp_home.h",
+        "if (wp_load_relaxed(&names[i]) == block) wp_store_release(&names[i], 0);",
+        "if (wp_load_relaxed(&names[i]) == block) wp_store_relaxed(&names[i], 0);",
+        means=_BORROW,
+    ),
+    Mutant(
+        "a home keeps the name that it has inherited",
+        "wp_home.h",
+        "if (wp_load_relaxed(&names[i]) == block) wp_store_release(&names[i], 0);",
+        "(void)block;",
+        means=_BORROW,
+    ),
+    Mutant(
+        "a home drops a name relaxed",
+        "wp_home.h",
+        "wp_store_release(&names[i], 0); // sync slot.names (publish): as in wp_home_release",
+        "wp_store_relaxed(&names[i], 0);",
+        means=_BORROW,
+    ),
+    Mutant(
+        "a home frees a named block before it lets go of the name",
+        "wp_home.h",
+        "        if (view->self != WP_PARENT_SEAT) lease = wp_arena_lease(&view->arena, block, WP_LEASE_OWN);\n",
+        "        wp_arena_free(&view->arena, block);\n",
+        means=_BORROW,
+    ),
+    Mutant(
+        "a home leaves what a result names",
+        "wp_home.h",
+        "        if (lease != WP_NO_LEASE)\n            wp_arena_free_leased(&view->arena, lease);\n        else\n            wp_arena_free(&view->arena, block);\n    }\n}",
+        "    }\n}",
+        means=_BORROW,
+    ),
+]
+
 LANE = [
     Mutant(
         "a record is published relaxed",
@@ -919,7 +1046,7 @@ LANE = [
     ),
 ]
 
-MUTANTS = [*DEQUE, *SLOT, *TASKSET, *WAKE, *HOME, *RECOVER, *ARENA, *LANE]
+MUTANTS = [*DEQUE, *SLOT, *TASKSET, *WAKE, *HOME, *RECOVER, *ARENA, *BORROW, *LANE]
 
 
 def apply(mutant: Mutant, csrc: Path, copy: Path) -> str:
@@ -944,7 +1071,7 @@ def kill(mutant: Mutant, csrc: Path, engine: Path, work: Path, seconds: float) -
     if stale:
         return "STALE", stale
     shutil.copy(engine, work / "model.o")
-    for name in MEANS[mutant.header]:
+    for name in mutant.means or MEANS[mutant.header]:
         try:
             program = build_program(name, work, engine, work / "csrc", strict=False)
         except subprocess.CalledProcessError as error:
@@ -979,7 +1106,7 @@ def kill(mutant: Mutant, csrc: Path, engine: Path, work: Path, seconds: float) -
             and subprocess.run([str(program)], check=False, capture_output=True).returncode != 0
         ):
             return "KILLED", name
-    return "SURVIVED", ", ".join([*MEANS[mutant.header], *mutant.tests])
+    return "SURVIVED", ", ".join([*(mutant.means or MEANS[mutant.header]), *mutant.tests])
 
 
 def main() -> int:

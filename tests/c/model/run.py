@@ -33,6 +33,7 @@ PROGRAMS = [
     "model_completion",
     "model_recover",
     "model_arena",
+    "model_borrow",
     "model_lane",
 ]
 STRICT = [
