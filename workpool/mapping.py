@@ -115,7 +115,7 @@ class Mapping(Generic[R]):
         window: int,
         buffered: bool,
     ) -> None:
-        self._submit = submit
+        self._submit: Callable[[list[Any]], Task[list[R]]] | None = submit
         self._chunks = chunks
         self._window = window
         self._buffered = buffered
@@ -136,17 +136,20 @@ class Mapping(Generic[R]):
                 self._pump_again = False
                 while not self._exhausted and not self._closed and self._in_flight < self._window:
                     self._launch()
+                if self._exhausted:
+                    self._submit = None  # results that are still to be taken do not keep the pool
             finally:
                 self._pumping.release()
 
     def _launch(self) -> None:
+        submit = self._submit
         chunk = self._chunks.take(self._window - self._in_flight if self._buffered else None)
-        if not chunk:
+        if not chunk or submit is None:
             self._exhausted = True
             return
         items = len(chunk)
         self._in_flight += items if self._buffered else 1
-        task = self._submit(chunk)
+        task = submit(chunk)
         self._tasks.append((task, items))
         if self._closed:  # meanwhile, by who takes the results
             task.cancel()
@@ -175,18 +178,19 @@ class Mapping(Generic[R]):
                 taken = self._take(ordered, end)
                 if taken is None:
                     return
-                task, _ = taken
-                error = task.exception()
-                results = task.result() if error is None else task.partial or ()
+                error = taken[0].exception()
+                # Backwards, and without the task: who takes a result is then the only one to hold it.
+                results = (taken[0].result() if error is None else taken[0].partial or [])[::-1]
+                del taken
                 if self._buffered:
-                    for result in results:
-                        yield result
+                    while results:
+                        yield results.pop()
                         self._in_flight -= 1
                         # By whole chunks where items are cheap, and still four of them on the way.
                         if self._window - self._in_flight >= min(self._chunks.size(), self._refill_at):
                             self.pump()
                 else:
-                    yield from results
+                    yield from map(list.pop, itertools.repeat(results, len(results)))
                 if error is not None:
                     # What the chunk's items before the failing one gave has come first.
                     raise error
