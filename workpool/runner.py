@@ -79,10 +79,16 @@ class Runner:
 
     # ---- beginning and end -----------------------------------------------------------
 
-    def start(self) -> None:
-        """Load the entrypoint and run the start hooks."""
+    def start(self, inherited: tuple[Any, tuple[Any, ...]] | None) -> None:
+        """Load the entrypoint and run the start hooks.
+
+        Args:
+            inherited: ``(initializer, initargs)``, if they are not in ``work``.
+        """
         spec: EntrypointSpec
         spec, initializer, initargs = pickle.loads(self.work)
+        if inherited is not None:
+            initializer, initargs = inherited
         set_current(self.client)
         loaded = load(spec)
         if loaded.function is not None:

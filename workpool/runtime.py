@@ -9,6 +9,7 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import functools
+import multiprocessing
 import os
 import sys
 import threading
@@ -58,7 +59,14 @@ class Runtime:
         self.entrypoint = entrypoint
         seats = workers + 1
         _fill_standard_descriptors()
-        work = payload.dumps((entrypoint, initializer, initargs))
+        inherited = None
+        try:
+            work = payload.dumps((entrypoint, initializer, initargs))
+        except RuntimeError:  # multiprocessing's locks and queues: they travel with a process of its own
+            if context is None and launcher.is_exec(method):
+                raise
+            inherited = initializer, initargs
+            work = payload.dumps((entrypoint, None, ()))
         self.segments = Segments(seats, cpus, memory, polls=_polls())
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
         parent_pidfd = os.pidfd_open(os.getpid())
@@ -78,12 +86,13 @@ class Runtime:
             grace=grace, max_tasks=max_tasks, max_memory=max_memory, hungry_fd=hungry_fd,
             stacks_fd=self._stacks_fd, lifeline_fd=lifeline, lifeline_end=lifeline_end,
             levels=logs.levels(), name=name, inner_threads=inner_threads,
+            authkey=bytes(multiprocessing.current_process().authkey),
         )  # fmt: skip
         self._fds += [parent_pidfd, self._stacks_fd, lifeline, lifeline_end]
         self.trimmer = Trimmer(self.seat, name)
         self.functions = payload.Functions(self.seat, 0)
         self.supervisor = Supervisor(
-            self.seat, launcher.make(method, context, config), seats, name, hungry_fd, grace
+            self.seat, launcher.make(method, context, config, inherited), seats, name, hungry_fd, grace
         )
         self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)
         self.seat.gatherer = self.gatherer

@@ -62,6 +62,7 @@ def test_cython_sees_only_the_door(source: Path) -> None:
 # one, within its row: a worker imports late what few tasks need.
 PYTHON_LAYERS: dict[str, set[str]] = {
     "ground": {
+        "authkey",
         "cpus",
         "death",
         "environment",
@@ -103,6 +104,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "placement",
         "pool",
         "priority",
+        "program",
         "runtime",
         "supervisor",
         "trimming",
