@@ -61,6 +61,15 @@ class TaskOptions(TypedDict, total=False):
     retries: int
 
 
+class MapOptions(TypedDict, total=False):
+    """The keyword options of ``map``."""
+
+    timeout: float | None
+    chunksize: int | None
+    buffersize: int | None
+    ordered: bool
+
+
 class PoolOptions(TypedDict, total=False):
     """The keyword options of ``WorkerPool``: for its overloads, which cannot repeat them all."""
 
