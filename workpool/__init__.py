@@ -21,6 +21,7 @@ _HOMES = {
     "entrypoint": "entrypoints",
     "PoolStatistics": "statistics",
     "usable_cpus": "cpus",
+    "as_completed": "completed",
     "get_pool": "program",
     "map": "program",
     "ArenaFull": "errors",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
     from workpool.client import WorkerClient as WorkerClient
     from workpool.client import current_client as current_client
+    from workpool.completed import as_completed as as_completed
     from workpool.cpus import usable_cpus as usable_cpus
     from workpool.entrypoints import entrypoint as entrypoint
     from workpool.errors import ArenaFull as ArenaFull

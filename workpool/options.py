@@ -9,10 +9,11 @@ import math
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from multiprocessing.context import BaseContext
 
     from workpool.pool import WorkerPool
+    from workpool.results import Results
     from workpool.supervisor import Worker
     from workpool.task import Task
 
@@ -68,6 +69,7 @@ class MapOptions(TypedDict, total=False):
     chunksize: int | None
     buffersize: int | None
     ordered: bool
+    progress: bool | str
 
 
 class PoolOptions(TypedDict, total=False):
@@ -208,11 +210,14 @@ class OptionsView:
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
         chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
-    ) -> Iterator[T]:  # fmt: skip
+        progress: bool | str = False,
+    ) -> Results[T]:  # fmt: skip
         """``WorkerPool.map`` with the view's options for each chunk.
 
         A ``key`` that can be called is called with each item (or with the items, where there
         are several iterables) and gives that item's key: then each item is a task of its own
         whose cost is learned, and the longest known go first. Results keep their order.
         """
-        return self._pool._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, self._options)
+        return self._pool._map(
+            fn, iterables, False, timeout, chunksize, buffersize, ordered, progress, self._options
+        )

@@ -18,6 +18,7 @@ from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
 from workpool.mapped import PoolMap
 from workpool.options import MAIN, Options, OptionsView, PoolOptions, TaskOptions
+from workpool.results import Results
 from workpool.runtime import Runtime, abandon
 from workpool.statistics import PoolStatistics, snapshot
 from workpool.task import Task
@@ -419,11 +420,12 @@ class WorkerPool(Executor, Generic[A, R]):
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
         chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
-    ) -> Iterator[T]:  # fmt: skip
+        progress: bool | str = False,
+    ) -> Results[T]:  # fmt: skip
         """``fn`` of each item, or of each tuple of items, as an iterator of results.
 
         All items are read at once, and all tasks run whether results are taken or not;
-        unless ``buffersize`` bounds both.
+        unless ``buffersize`` bounds both. In an event loop take them with ``async for``.
 
         Args:
             fn: Called in the workers; with several iterables, with an item of each.
@@ -432,17 +434,19 @@ class WorkerPool(Executor, Generic[A, R]):
             chunksize: Items per task; by default the pool follows their measured cost.
             buffersize: Items that may be unfinished or not yet taken.
             ordered: False gives results as they come.
+            progress: True shows a tqdm bar, in a notebook one of its own; ``"text"`` one of plain characters.
 
         Raises:
             PoolClosed: The pool is shut down.
+            ModuleNotFoundError: ``progress`` without tqdm.
         """
-        return self._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, None)
+        return self._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, progress, None)
 
     def starmap(
         self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[T]:
         """``[fn(*args) for args in iterable]``, as ``multiprocessing.Pool.starmap``."""
-        return list(self._map(fn, (map(tuple, iterable),), True, None, chunksize, None, True, None))
+        return list(self._map(fn, (map(tuple, iterable),), True, None, chunksize, None, True, False, None))
 
     def imap(
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None
@@ -458,8 +462,9 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def _map(
         self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], star: bool, timeout: float | None,
-        chunksize: int | None, buffersize: int | None, ordered: bool, options: Options | None,
-    ) -> Iterator[T]:  # fmt: skip
+        chunksize: int | None, buffersize: int | None, ordered: bool, progress: bool | str,
+        options: Options | None,
+    ) -> Results[T]:  # fmt: skip
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
@@ -468,8 +473,15 @@ class WorkerPool(Executor, Generic[A, R]):
             self._refuse()
         star = star or len(iterables) != 1
         items: Iterable[Any] = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
+        bar = None
+        if progress is not False:
+            from workpool.progress import Bar
+
+            if buffersize is None:
+                items = list(items)
+            bar = Bar(progress, items)
         mapping = PoolMap(self, fn, star, options).start(items, chunksize, buffersize)
-        return mapping.results(ordered, timeout)
+        return Results(mapping, ordered, timeout, bar)
 
     # ---- arrays ----------------------------------------------------------------------
 

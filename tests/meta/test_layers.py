@@ -78,6 +78,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
     "both sides": {
         "arrays",
         "client",
+        "completed",
         "entrypoints",
         "gather",
         "loading",
@@ -86,7 +87,9 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "nested",
         "payload",
         "pressure",
+        "progress",
         "ranges",
+        "results",
         "segments",
         "statistics",
         "task",
