@@ -9,7 +9,7 @@ import itertools
 import sys
 import weakref
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TextIO, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TextIO, TypeVar, Unpack, overload
 
 from workpool import _core, client, environment
 from workpool.admission import Admission
@@ -35,11 +35,16 @@ if TYPE_CHECKING:
     from workpool._core import Block
     from workpool.blocks import PoolBlocks
     from workpool.messages import MainClient
+    from workpool.options import MapOptions
     from workpool.supervisor import Worker
 
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
+A1 = TypeVar("A1")
+A2 = TypeVar("A2")
+A3 = TypeVar("A3")
+P = ParamSpec("P")
 
 # Twice what waking a sleeper costs on common machines: a miss costs no more than a wake
 # would have, and a hit saves it (Karlin et al., competitive spinning, 1990).
@@ -260,7 +265,14 @@ class WorkerPool(Executor, Generic[A, R]):
             self._start(task, None, _core.CALL_ONE, arg, options)
         return task
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Run ``fn(*args, **kwargs)`` in a worker.
 
         Functions, builtins and classes are sent to a worker once, not with each task.
@@ -384,7 +396,7 @@ class WorkerPool(Executor, Generic[A, R]):
         await self._wait_for_room()
         return self.add_task(arg, **options)
 
-    async def submit_async(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
+    async def submit_async(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """``submit`` that waits as ``add_task_async`` does."""
         await self._wait_for_room()
         return self.submit(fn, *args, **kwargs)
@@ -410,18 +422,39 @@ class WorkerPool(Executor, Generic[A, R]):
             raise broken
         raise PoolClosed("cannot schedule new futures after shutdown")
 
-    def options(self, **options: Unpack[TaskOptions]) -> OptionsView:
+    def options(self, **options: Unpack[TaskOptions]) -> OptionsView[A, R]:
         """The pool with options for its tasks: ``pool.options(retries=2).submit(fn, 1)``.
 
         Takes the keyword options of ``add_task``.
         """
         return OptionsView(self, options)
 
+    @overload  # type: ignore[override]  # the standard library does not look at the items' types
     def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
+        self, fn: Callable[[A1], Coroutine[Any, Any, T]], a: Iterable[A1], /, **options: Unpack[MapOptions]
+    ) -> Results[T]: ...
+    @overload
+    def map(self, fn: Callable[[A1], T], a: Iterable[A1], /, **options: Unpack[MapOptions]) -> Results[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A1, A2], T], a: Iterable[A1], b: Iterable[A2], /, **options: Unpack[MapOptions]
+    ) -> Results[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A1, A2, A3], T], a: Iterable[A1], b: Iterable[A2], c: Iterable[A3], /,
+        **options: Unpack[MapOptions],
+    ) -> Results[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., T], a: Iterable[Any], b: Iterable[Any], c: Iterable[Any], d: Iterable[Any], /,
+        *more: Iterable[Any], **options: Unpack[MapOptions],
+    ) -> Results[T]: ...  # fmt: skip
+
+    def map(
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None,
         chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
         progress: bool | str = False,
-    ) -> Results[T]:  # fmt: skip
+    ) -> Results[Any]:  # fmt: skip
         """``fn`` of each item, or of each tuple of items, as an iterator of results.
 
         All items are read at once, and all tasks run whether results are taken or not;

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from workpool import client
 from workpool.inner import InnerPool
 from workpool.pool import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable
 
     from workpool.options import MapOptions
+    from workpool.results import Results
 
 T = TypeVar("T")
+A1 = TypeVar("A1")
+A2 = TypeVar("A2")
+A3 = TypeVar("A3")
 
 _pool: WorkerPool[Any, Any] | None = None
 _making = threading.Lock()
@@ -60,6 +64,28 @@ def _serves(pool: WorkerPool[Any, Any], max_workers: int | None) -> bool:
     return fits and pool._supervisor.broken is None and not pool._seat.is_forked
 
 
-def map(fn: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> Iterator[T]:  # noqa: A001
+@overload
+def map(
+    fn: Callable[[A1], Coroutine[Any, Any, T]], a: Iterable[A1], /, **options: Unpack[MapOptions]
+) -> Results[T]: ...
+@overload
+def map(fn: Callable[[A1], T], a: Iterable[A1], /, **options: Unpack[MapOptions]) -> Results[T]: ...
+@overload
+def map(
+    fn: Callable[[A1, A2], T], a: Iterable[A1], b: Iterable[A2], /, **options: Unpack[MapOptions]
+) -> Results[T]: ...
+@overload
+def map(
+    fn: Callable[[A1, A2, A3], T], a: Iterable[A1], b: Iterable[A2], c: Iterable[A3], /,
+    **options: Unpack[MapOptions],
+) -> Results[T]: ...  # fmt: skip
+@overload
+def map(
+    fn: Callable[..., T], a: Iterable[Any], b: Iterable[Any], c: Iterable[Any], d: Iterable[Any], /,
+    *more: Iterable[Any], **options: Unpack[MapOptions],
+) -> Results[T]: ...  # fmt: skip
+
+
+def map(fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Results[Any]:
     """``get_pool().map(...)``."""
     return get_pool().map(fn, *iterables, **options)
