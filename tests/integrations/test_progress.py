@@ -10,8 +10,9 @@ from typing import Any
 
 import pool_tasks as tasks
 import pytest
+from helpers import ROOT
 
-from workpool import WorkerPool, as_completed
+from workpool import WorkerPool
 
 Pool = WorkerPool[Any, Any]
 
@@ -68,15 +69,12 @@ def test_nothing_is_shown_unless_asked_for(pool: Pool, capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
 
 
-def test_recipe_for_rich(pool: Pool) -> None:
+def test_recipe_for_rich_of_the_documentation() -> None:
     rich_console = pytest.importorskip("rich.console")
-    from rich.progress import track
-
+    text = (ROOT / "docs" / "integrations.md").read_text()
+    names: dict[str, Any] = {}
+    exec(text.partition("# with_rich.py\n")[2].partition("```")[0], names)
     out = io.StringIO()
     console = rich_console.Console(file=out, force_terminal=True)
-    total = sum(track(pool.map(tasks.echo, range(10)), total=10, console=console))
-    submitted = [pool.submit(tasks.echo, number) for number in range(10)]
-    for task in track(as_completed(submitted), total=10, console=console):
-        total += task.result()
-    assert total == 90
+    assert names["sums"](range(10), console) == (45, 45)
     assert "100%" in out.getvalue()

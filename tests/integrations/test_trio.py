@@ -11,12 +11,13 @@ from typing import Any
 
 import pool_tasks as tasks
 import pytest
+from helpers import ROOT
 from pool_support import Gate
 
 from workpool import Task, WorkerPool
 
 anyio = pytest.importorskip("anyio")
-anyio_threads = pytest.importorskip("anyio.to_thread")
+trio = pytest.importorskip("trio")
 
 Pool = WorkerPool[Any, Any]
 
@@ -28,25 +29,21 @@ def pool() -> Iterator[Pool]:
         yield pool
 
 
-async def result_in_trio(task: Task[Any]) -> Any:
-    import trio
-
-    done, token = trio.Event(), trio.lowlevel.current_trio_token()
-    task.add_done_callback(lambda _: token.run_sync_soon(done.set))
-    await done.wait()
-    return task.result()
-
-
-async def result_in_anyio(task: Task[Any]) -> Any:
-    return await anyio_threads.run_sync(task.result, abandon_on_cancel=True)
+def recipe(name: str) -> Any:
+    """``result_of`` of the block of docs/integrations.md that is called ``name``."""
+    text = (ROOT / "docs" / "integrations.md").read_text()
+    program = text.partition(f"# {name}\n")[2].partition("```")[0]
+    names: dict[str, Any] = {}
+    exec(program, names)
+    return names["result_of"]
 
 
 def test_trio_awaits_many_tasks_at_once(pool: Pool) -> None:
-    trio = pytest.importorskip("trio")
     got: list[int] = []
+    result_of = recipe("with_trio.py")
 
     async def one(number: int) -> None:
-        got.append(await result_in_trio(pool.submit(tasks.echo, number)))
+        got.append(await result_of(pool.submit(tasks.echo, number)))
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -58,16 +55,16 @@ def test_trio_awaits_many_tasks_at_once(pool: Pool) -> None:
 
 
 def test_trio_gets_the_exception_and_is_not_held_up(pool: Pool, tmp_path: Path) -> None:
-    trio = pytest.importorskip("trio")
     gate = Gate(tmp_path)
     beats = 0
+    result_of = recipe("with_trio.py")
 
     async def main() -> None:
         nonlocal beats
         with pytest.raises(ZeroDivisionError):
-            await result_in_trio(pool.submit(tasks.divide, 1, 0))
+            await result_of(pool.submit(tasks.divide, 1, 0))
         with trio.move_on_after(0.1) as scope:
-            await result_in_trio(pool.submit(tasks.enter, gate.path))
+            await result_of(pool.submit(tasks.enter, gate.path))
         assert scope.cancelled_caught
         while beats < 10:
             beats += 1
@@ -81,13 +78,13 @@ def test_trio_gets_the_exception_and_is_not_held_up(pool: Pool, tmp_path: Path) 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_anyio_awaits_and_gives_up(pool: Pool, tmp_path: Path, backend: str) -> None:
-    pytest.importorskip(backend)
     gate = Gate(tmp_path)
+    result_of = recipe("with_anyio.py")
 
     async def main() -> None:
-        assert await result_in_anyio(pool.submit(tasks.echo, 5)) == 5
+        assert await result_of(pool.submit(tasks.echo, 5)) == 5
         with anyio.move_on_after(0.1) as scope:
-            await result_in_anyio(pool.submit(tasks.enter, gate.path))
+            await result_of(pool.submit(tasks.enter, gate.path))
         assert scope.cancelled_caught
         gate.open()
 
@@ -104,7 +101,6 @@ def test_on_asyncio_a_task_is_awaited_as_it_is(pool: Pool) -> None:
 
 
 def test_loops_of_both_kinds_in_threads_at_once(pool: Pool) -> None:
-    trio = pytest.importorskip("trio")
     got: list[Any] = []
 
     async def asks(wait: Any) -> None:
@@ -115,9 +111,9 @@ def test_loops_of_both_kinds_in_threads_at_once(pool: Pool) -> None:
         return await task
 
     threads = [
-        threading.Thread(target=trio.run, args=(asks, result_in_trio)),
+        threading.Thread(target=trio.run, args=(asks, recipe("with_trio.py"))),
         threading.Thread(target=lambda: asyncio.run(asks(awaited))),
-        threading.Thread(target=trio.run, args=(asks, result_in_trio)),
+        threading.Thread(target=trio.run, args=(asks, recipe("with_trio.py"))),
     ]
     for thread in threads:
         thread.start()
