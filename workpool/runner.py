@@ -13,7 +13,7 @@ import time
 from itertools import starmap
 from types import CoroutineType
 
-from workpool import _core, payload
+from workpool import _core, initialized, payload
 from workpool.bound import Bound
 from workpool.client import WorkerClient, in_context, set_current
 from workpool.errors import ArenaFull, EntrypointError, RemoteError, TaskInterrupt, TaskTimeout
@@ -109,7 +109,7 @@ class Runner:
         self.exit_hook = bind("on_worker_exit", 0)
         start_hook = bind("on_worker_start", 0)
         if initializer is not None:
-            self._finish_hook(initializer(*initargs))
+            self._finish_hook(initialized.run(initializer, initargs))
         if start_hook is not None:
             self._finish_hook(start_hook())
 

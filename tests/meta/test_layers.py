@@ -94,7 +94,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "statistics",
         "task",
     },
-    "worker": {"bound", "runner", "worker"},
+    "worker": {"bound", "initialized", "runner", "worker"},
     "parent": {
         "launcher",
         "admission",
