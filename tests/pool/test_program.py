@@ -96,7 +96,8 @@ def test_inside_a_worker_it_is_the_pool_of_the_worker() -> None:
 
 def test_a_forked_child_has_one_of_its_own(script: Script) -> None:
     done = script("""
-import os, workpool
+import os, warnings, workpool
+warnings.simplefilter("ignore")  # of a fork of a process with threads, which this is about
 parent = workpool.get_pool(max_workers=1)
 print(sum(workpool.map(abs, [1, -2])), flush=True)
 pid = os.fork()
