@@ -51,6 +51,7 @@ NAMES = (
     "strong",
     "messages",
     "loop_lag",
+    "limits",
     "arrays",
     "floor",
 )
