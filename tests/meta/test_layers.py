@@ -109,6 +109,8 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "priority",
         "program",
         "runtime",
+        "settings",
+        "sizing",
         "supervisor",
         "trimming",
     },
