@@ -22,6 +22,14 @@ def echo(value: Any) -> Any:
     return value
 
 
+def put(known: Any, key: int) -> None:
+    known[key] = key
+
+
+def greet(queue: Any) -> None:
+    queue.put("hello")
+
+
 def add(a: int, b: int, c: int = 0) -> int:
     return a + b + c
 

@@ -21,6 +21,9 @@ _HOMES = {
     "entrypoint": "entrypoints",
     "PoolStatistics": "statistics",
     "usable_cpus": "cpus",
+    "as_completed": "completed",
+    "get_pool": "program",
+    "map": "program",
     "ArenaFull": "errors",
     "EntrypointError": "errors",
     "ForkedPool": "errors",
@@ -33,13 +36,15 @@ _HOMES = {
     "WorkpoolError": "errors",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]
+# Without map: `from workpool import *` leaves the builtin alone.
+__all__ = ["__version__", *sorted(_HOMES.keys() - {"map"})]
 
 if TYPE_CHECKING:
     from typing import Any
 
     from workpool.client import WorkerClient as WorkerClient
     from workpool.client import current_client as current_client
+    from workpool.completed import as_completed as as_completed
     from workpool.cpus import usable_cpus as usable_cpus
     from workpool.entrypoints import entrypoint as entrypoint
     from workpool.errors import ArenaFull as ArenaFull
@@ -53,6 +58,8 @@ if TYPE_CHECKING:
     from workpool.errors import WorkerDied as WorkerDied
     from workpool.errors import WorkpoolError as WorkpoolError
     from workpool.pool import WorkerPool as WorkerPool
+    from workpool.program import get_pool as get_pool
+    from workpool.program import map as map  # noqa: A004
     from workpool.statistics import PoolStatistics as PoolStatistics
     from workpool.supervisor import Worker as Worker
     from workpool.task import Task as Task

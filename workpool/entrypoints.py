@@ -134,9 +134,10 @@ def find(entrypoint: object, symbol: str) -> EntrypointSpec:
         return _find_module(text, symbol)
     if callable(entrypoint):
         return EntrypointSpec("callable", entrypoint, symbol)
+    hint = f": for so many workers say max_workers={entrypoint}" if isinstance(entrypoint, int) else ""
     raise EntrypointError(
         f"entrypoint must be a callable, a module, a dotted name or the path of a .py file, "
-        f"not {type(entrypoint).__name__}"
+        f"not {type(entrypoint).__name__}{hint}"
     )
 
 

@@ -114,14 +114,18 @@ class RemoteError(WorkpoolError):
 
 
 class RemoteTraceback(Exception):
-    """The worker's traceback, as the ``__cause__`` of a task's exception."""
+    """The worker's traceback, as the ``__cause__`` of a task's exception.
+
+    Attributes:
+        tb: Its text; called as in ``concurrent.futures``, for those who look for it there.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.text = text
+        self.tb = text
 
     def __str__(self) -> str:
-        return f'\n"""\n{self.text}"""'
+        return f'\n"""\n{self.tb}"""'
 
 
 def __getattr__(name: str) -> Any:

@@ -20,7 +20,7 @@ from workpool.options import PLAIN
 from workpool.pool import WorkerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from workpool.options import Options
     from workpool.task import Task
@@ -68,8 +68,9 @@ class InnerPool(WorkerPool[Any, Any]):
 
     def _map(
         self, fn: Callable[..., Any], iterables: tuple[Iterable[Any], ...], star: bool, timeout: float | None,
-        chunksize: int | None, buffersize: int | None, ordered: bool, options: Options | None,
-    ) -> Iterator[Any]:  # fmt: skip
+        chunksize: int | None, buffersize: int | None, ordered: bool, progress: bool | str,
+        options: Options | None,
+    ) -> Any:  # fmt: skip
         if self._closed:
             raise PoolClosed("cannot schedule new futures after shutdown")
         if star:

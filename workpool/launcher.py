@@ -54,11 +54,23 @@ class Launcher(Protocol):
     def close(self) -> None: ...
 
 
-def make(method: str | None, context: BaseContext | None, config: WorkerConfig) -> Launcher:
-    """The launcher for a start method or a multiprocessing context."""
-    if context is None and method in (None, "exec"):
+def make(method: str | None, context: BaseContext | None, config: WorkerConfig, inherited: Any) -> Launcher:
+    """The launcher for a start method or a multiprocessing context.
+
+    Args:
+        method: One of the start methods, or None.
+        context: A multiprocessing context, or None.
+        config: What each worker is told.
+        inherited: What multiprocessing alone can hand over, as it starts a process; or None.
+    """
+    if context is None and is_exec(method):
         return ExecLauncher(config)
-    return ContextLauncher(context or multiprocessing.get_context(method), config)
+    return ContextLauncher(context or multiprocessing.get_context(method), config, inherited)
+
+
+def is_exec(method: str | None) -> bool:
+    """Whether a start method is our own."""
+    return method in (None, "exec")
 
 
 class _Report:
@@ -153,9 +165,10 @@ class _Child:
 class ContextLauncher:
     """``spawn``, ``forkserver`` or ``fork``, through multiprocessing."""
 
-    def __init__(self, context: BaseContext, config: WorkerConfig) -> None:
+    def __init__(self, context: BaseContext, config: WorkerConfig, inherited: Any) -> None:
         self._context = context
         self._config = config
+        self._inherited = inherited
         self.method = context.get_start_method()
 
     def launch(self, seat: int, incarnation: int) -> Process:
@@ -165,7 +178,7 @@ class ContextLauncher:
             handles = None if self.method == "fork" else _Handles([*self._config.fds, report.write_fd])
             process = self._context.Process(  # type: ignore[attr-defined]
                 target=main_multiprocessing,
-                args=(self._config, handles, seat, incarnation, report.write_fd),
+                args=(self._config, handles, seat, incarnation, report.write_fd, self._inherited),
                 name=f"workpool-{seat}",
             )
             process.start()

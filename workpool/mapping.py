@@ -115,7 +115,7 @@ class Mapping(Generic[R]):
         window: int,
         buffered: bool,
     ) -> None:
-        self._submit = submit
+        self._submit: Callable[[list[Any]], Task[list[R]]] | None = submit
         self._chunks = chunks
         self._window = window
         self._buffered = buffered
@@ -126,6 +126,9 @@ class Mapping(Generic[R]):
         self._exhausted = self._closed = False
         self._pumping = threading.Lock()
         self._pump_again = False
+        self._giving: list[R] = []  # of the chunk that was taken last, backwards
+        self._fails = False  # behind them comes its exception
+        self._wakes: collections.deque[Callable[[], object]] = collections.deque()
         self.pump()
 
     def pump(self) -> None:
@@ -136,17 +139,21 @@ class Mapping(Generic[R]):
                 self._pump_again = False
                 while not self._exhausted and not self._closed and self._in_flight < self._window:
                     self._launch()
+                if self._exhausted:
+                    self._submit = None  # results that are still to be taken do not keep the pool
             finally:
                 self._pumping.release()
 
     def _launch(self) -> None:
+        submit = self._submit
         chunk = self._chunks.take(self._window - self._in_flight if self._buffered else None)
-        if not chunk:
+        if not chunk or submit is None:
             self._exhausted = True
+            _tell(self._wakes)
             return
         items = len(chunk)
         self._in_flight += items if self._buffered else 1
-        task = self._submit(chunk)
+        task = submit(chunk)
         self._tasks.append((task, items))
         if self._closed:  # meanwhile, by who takes the results
             task.cancel()
@@ -157,12 +164,29 @@ class Mapping(Generic[R]):
             elif task.outcome_code == OUTCOME_CANCELLED:
                 self._exhausted = True  # by dispose() or close(): what was not offered is cancelled too
             self._arrived.put((task, items))
+            _tell(self._wakes)
             if not self._buffered:
                 self._in_flight -= 1
                 self.pump()
 
         if not task._watch(settled):
             settled(task)
+
+    def listen(self, wake: Callable[[], object]) -> None:
+        """Have ``wake()`` called once, in any thread, when ``is_ready()`` may have become true."""
+        self._wakes.append(wake)
+        if self._buffered and self._tasks:  # else somebody gathers from the beginning
+            self._tasks[0][0]._gatherer.attend_in_thread()
+
+    def is_ready(self, ordered: bool) -> bool:
+        """Whether taking the next result would not wait; for one that takes them all."""
+        if self._giving or self._fails:
+            return True
+        if not self._tasks and not self._exhausted:
+            self.pump()
+        if not self._tasks:
+            return self._exhausted
+        return self._tasks[0][0].done() if ordered else not self._arrived.empty()
 
     def results(self, ordered: bool, timeout: float | None) -> Iterator[R]:
         """The results, in order of the items or as they come; dropping it cancels the rest."""
@@ -175,26 +199,33 @@ class Mapping(Generic[R]):
                 taken = self._take(ordered, end)
                 if taken is None:
                     return
-                task, _ = taken
-                error = task.exception()
-                results = task.result() if error is None else task.partial or ()
+                error = taken[0].exception()
+                # Backwards, and without the task: who takes a result is then the only one to hold it.
+                results = (taken[0].result() if error is None else taken[0].partial or [])[::-1]
+                self._giving = results
+                self._fails = error is not None
+                del taken
                 if self._buffered:
-                    for result in results:
-                        yield result
+                    while results:
+                        yield results.pop()
                         self._in_flight -= 1
                         # By whole chunks where items are cheap, and still four of them on the way.
                         if self._window - self._in_flight >= min(self._chunks.size(), self._refill_at):
                             self.pump()
                 else:
-                    yield from results
+                    yield from map(list.pop, itertools.repeat(results, len(results)))
                 if error is not None:
                     # What the chunk's items before the failing one gave has come first.
                     raise error
         finally:
-            self._closed = True
-            for task, _ in self._tasks.copy():
-                task.cancel()
-            self._tasks.clear()
+            self.close()
+
+    def close(self) -> None:
+        """Offer no more, and cancel what has not begun."""
+        self._closed = True
+        for task, _ in self._tasks.copy():
+            task.cancel()
+        self._tasks.clear()
 
     def _take(self, ordered: bool, end: float | None) -> tuple[Task[list[R]], int] | None:
         """The next chunk with an outcome; None when all were taken."""
@@ -265,6 +296,32 @@ class LongestFirst(Generic[R]):
                 chunk, total = [], 0.0
         if chunk:
             self._tasks.append(submit(chunk))
+        self._given = 0  # results, or with ordered=False tasks
+        self._giving: list[R] = []  # as in Mapping, with ordered=False
+        self._fails = False
+        self._arrived: list[Task[list[R]]] | None = None  # once somebody listens
+        self._wakes: collections.deque[Callable[[], object]] = collections.deque()
+
+    def listen(self, wake: Callable[[], object]) -> None:
+        """See ``Mapping``."""
+        self._wakes.append(wake)
+        if self._arrived is None:
+            self._arrived = []
+            for task in self._tasks:
+                if not task._watch(self._note):
+                    self._note(task)
+
+    def _note(self, task: Task[list[R]]) -> None:
+        if self._arrived is not None:
+            self._arrived.append(task)
+        _tell(self._wakes)
+
+    def is_ready(self, ordered: bool) -> bool:
+        """See ``Mapping``."""
+        if ordered:
+            return self._given >= len(self._places) or self._tasks[self._places[self._given][0]].done()
+        left = bool(self._giving or self._fails)
+        return left or self._given >= len(self._tasks) or len(self._arrived or ()) > self._given
 
     def results(self, ordered: bool, timeout: float | None) -> Iterator[R]:
         """The results, in order of the items or as they come; dropping it cancels the rest."""
@@ -277,9 +334,10 @@ class LongestFirst(Generic[R]):
                 task = self._tasks[number]
                 if not task.done():
                     task._wait(None if end is None else max(0.0, end - time.monotonic()))
+                self._given += 1
                 yield _item_of(task, place)
         finally:
-            self._cancel()
+            self.close()
 
     def _as_they_come(self, end: float | None) -> Iterator[R]:
         from concurrent.futures import as_completed
@@ -290,15 +348,30 @@ class LongestFirst(Generic[R]):
             task: Any
             for task in as_completed(tasks, left):
                 error = task.exception()
-                yield from task.result() if error is None else task.partial or ()
+                self._given += 1
+                self._giving = results = (task.result() if error is None else task.partial or [])[::-1]
+                self._fails = error is not None
+                while results:
+                    yield results.pop()
                 if error is not None:
                     raise error
         finally:
-            self._cancel()
+            self.close()
 
-    def _cancel(self) -> None:
+    def close(self) -> None:
+        """See ``Mapping``."""
         for task in self._tasks:
             task.cancel()
+
+
+def _tell(wakes: collections.deque[Callable[[], object]]) -> None:
+    """Call those who listen, each once, whichever thread comes first."""
+    while wakes:
+        try:
+            wake = wakes.popleft()
+        except IndexError:
+            return
+        wake()
 
 
 def _item_of(task: Task[list[R]], place: int) -> R:

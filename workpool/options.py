@@ -6,17 +6,24 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Coroutine, Iterable
     from multiprocessing.context import BaseContext
 
     from workpool.pool import WorkerPool
+    from workpool.results import Results
     from workpool.supervisor import Worker
     from workpool.task import Task
 
+A = TypeVar("A")
+R = TypeVar("R")
 T = TypeVar("T")
+A1 = TypeVar("A1")
+A2 = TypeVar("A2")
+A3 = TypeVar("A3")
+P = ParamSpec("P")
 
 # enum wp_strength
 NONE, LIGHT, STRONG, FORCE = 0, 1, 2, 3
@@ -59,6 +66,16 @@ class TaskOptions(TypedDict, total=False):
     priority: int
     timeout: float | None
     retries: int
+
+
+class MapOptions(TypedDict, total=False):
+    """The keyword options of ``map``."""
+
+    timeout: float | None
+    chunksize: int | None
+    buffersize: int | None
+    ordered: bool
+    progress: bool | str
 
 
 class PoolOptions(TypedDict, total=False):
@@ -178,32 +195,63 @@ def seconds(name: str, value: Any) -> float:
 PLAIN = Options(0)
 
 
-class OptionsView:
+class OptionsView(Generic[A, R]):
     """A pool with options for every task: made by ``WorkerPool.options``."""
 
-    def __init__(self, pool: WorkerPool[Any, Any], options: TaskOptions) -> None:
+    def __init__(self, pool: WorkerPool[A, R], options: TaskOptions) -> None:
         unknown = set(options) - set(TaskOptions.__annotations__)
         if unknown:
             raise TypeError(f"unknown task options: {', '.join(sorted(unknown))}")
         self._pool = pool
         self._options = Options(pool._max_workers, **options) if options else None
 
-    def add_task(self, arg: Any) -> Task[Any]:
+    def add_task(self, arg: A) -> Task[R]:
         """``WorkerPool.add_task`` with the view's options."""
         return self._pool._add_task(arg, self._options)
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """``WorkerPool.submit`` with the view's options."""
         return self._pool._submit(fn, args, kwargs, self._options)
 
+    @overload
     def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
+        self, fn: Callable[[A1], Coroutine[Any, Any, T]], a: Iterable[A1], /, **options: Unpack[MapOptions]
+    ) -> Results[T]: ...
+    @overload
+    def map(self, fn: Callable[[A1], T], a: Iterable[A1], /, **options: Unpack[MapOptions]) -> Results[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A1, A2], T], a: Iterable[A1], b: Iterable[A2], /, **options: Unpack[MapOptions]
+    ) -> Results[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A1, A2, A3], T], a: Iterable[A1], b: Iterable[A2], c: Iterable[A3], /,
+        **options: Unpack[MapOptions],
+    ) -> Results[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., T], a: Iterable[Any], b: Iterable[Any], c: Iterable[Any], d: Iterable[Any], /,
+        *more: Iterable[Any], **options: Unpack[MapOptions],
+    ) -> Results[T]: ...  # fmt: skip
+
+    def map(
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None,
         chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
-    ) -> Iterator[T]:  # fmt: skip
+        progress: bool | str = False,
+    ) -> Results[Any]:  # fmt: skip
         """``WorkerPool.map`` with the view's options for each chunk.
 
         A ``key`` that can be called is called with each item (or with the items, where there
         are several iterables) and gives that item's key: then each item is a task of its own
         whose cost is learned, and the longest known go first. Results keep their order.
         """
-        return self._pool._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, self._options)
+        return self._pool._map(
+            fn, iterables, False, timeout, chunksize, buffersize, ordered, progress, self._options
+        )

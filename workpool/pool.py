@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from concurrent.futures import Executor
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TextIO, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TextIO, TypeVar, Unpack, overload
 
 from workpool import _core, client
 from workpool.admission import Admission
@@ -16,6 +16,7 @@ from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
 from workpool.mapped import PoolMap
 from workpool.options import MAIN, Options, OptionsView, PoolOptions, TaskOptions
+from workpool.results import Results
 from workpool.runtime import Runtime, abandon
 from workpool.settings import Settings
 from workpool.statistics import PoolStatistics, snapshot
@@ -34,11 +35,16 @@ if TYPE_CHECKING:
     from workpool._core import Block
     from workpool.blocks import PoolBlocks
     from workpool.messages import MainClient
+    from workpool.options import MapOptions
     from workpool.supervisor import Worker
 
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
+A1 = TypeVar("A1")
+A2 = TypeVar("A2")
+A3 = TypeVar("A3")
+P = ParamSpec("P")
 
 
 class WorkerPool(Executor, Generic[A, R]):
@@ -208,7 +214,14 @@ class WorkerPool(Executor, Generic[A, R]):
             self._start(task, None, _core.CALL_ONE, arg, options)
         return task
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Task[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]: ...
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Run ``fn(*args, **kwargs)`` in a worker.
 
         Functions, builtins and classes are sent to a worker once, not with each task.
@@ -332,7 +345,7 @@ class WorkerPool(Executor, Generic[A, R]):
         with await self._admitted():
             return self.add_task(arg, **options)
 
-    async def submit_async(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
+    async def submit_async(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Task[T]:
         """``submit`` that waits as ``add_task_async`` does."""
         with await self._admitted():
             return self.submit(fn, *args, **kwargs)
@@ -356,21 +369,43 @@ class WorkerPool(Executor, Generic[A, R]):
             raise broken
         raise PoolClosed("cannot schedule new futures after shutdown")
 
-    def options(self, **options: Unpack[TaskOptions]) -> OptionsView:
+    def options(self, **options: Unpack[TaskOptions]) -> OptionsView[A, R]:
         """The pool with options for its tasks: ``pool.options(retries=2).submit(fn, 1)``.
 
         Takes the keyword options of ``add_task``.
         """
         return OptionsView(self, options)
 
+    @overload  # type: ignore[override]  # the standard library does not look at the items' types
     def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None,
+        self, fn: Callable[[A1], Coroutine[Any, Any, T]], a: Iterable[A1], /, **options: Unpack[MapOptions]
+    ) -> Results[T]: ...
+    @overload
+    def map(self, fn: Callable[[A1], T], a: Iterable[A1], /, **options: Unpack[MapOptions]) -> Results[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A1, A2], T], a: Iterable[A1], b: Iterable[A2], /, **options: Unpack[MapOptions]
+    ) -> Results[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[[A1, A2, A3], T], a: Iterable[A1], b: Iterable[A2], c: Iterable[A3], /,
+        **options: Unpack[MapOptions],
+    ) -> Results[T]: ...  # fmt: skip
+    @overload
+    def map(
+        self, fn: Callable[..., T], a: Iterable[Any], b: Iterable[Any], c: Iterable[Any], d: Iterable[Any], /,
+        *more: Iterable[Any], **options: Unpack[MapOptions],
+    ) -> Results[T]: ...  # fmt: skip
+
+    def map(
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None,
         chunksize: int | None = None, buffersize: int | None = None, ordered: bool = True,
-    ) -> Iterator[T]:  # fmt: skip
+        progress: bool | str = False,
+    ) -> Results[Any]:  # fmt: skip
         """``fn`` of each item, or of each tuple of items, as an iterator of results.
 
         All items are read at once, and all tasks run whether results are taken or not;
-        unless ``buffersize`` bounds both.
+        unless ``buffersize`` bounds both. In an event loop take them with ``async for``.
 
         Args:
             fn: Called in the workers; with several iterables, with an item of each.
@@ -379,17 +414,19 @@ class WorkerPool(Executor, Generic[A, R]):
             chunksize: Items per task; by default the pool follows their measured cost.
             buffersize: Items that may be unfinished or not yet taken.
             ordered: False gives results as they come.
+            progress: True shows a tqdm bar, in a notebook one of its own; ``"text"`` one of plain characters.
 
         Raises:
             PoolClosed: The pool is shut down.
+            ModuleNotFoundError: ``progress`` without tqdm.
         """
-        return self._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, None)
+        return self._map(fn, iterables, False, timeout, chunksize, buffersize, ordered, progress, None)
 
     def starmap(
         self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[T]:
         """``[fn(*args) for args in iterable]``, as ``multiprocessing.Pool.starmap``."""
-        return list(self._map(fn, (map(tuple, iterable),), True, None, chunksize, None, True, None))
+        return list(self._map(fn, (map(tuple, iterable),), True, None, chunksize, None, True, False, None))
 
     def imap(
         self, fn: Callable[..., T], iterable: Iterable[Any], chunksize: int | None = None
@@ -405,8 +442,9 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def _map(
         self, fn: Callable[..., T], iterables: tuple[Iterable[Any], ...], star: bool, timeout: float | None,
-        chunksize: int | None, buffersize: int | None, ordered: bool, options: Options | None,
-    ) -> Iterator[T]:  # fmt: skip
+        chunksize: int | None, buffersize: int | None, ordered: bool, progress: bool | str,
+        options: Options | None,
+    ) -> Results[T]:  # fmt: skip
         if chunksize is not None and chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
@@ -415,8 +453,15 @@ class WorkerPool(Executor, Generic[A, R]):
             self._refuse()
         star = star or len(iterables) != 1
         items: Iterable[Any] = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
+        bar = None
+        if progress is not False:
+            from workpool.progress import Bar
+
+            if buffersize is None:
+                items = list(items)
+            bar = Bar(progress, items)
         mapping = PoolMap(self, fn, star, options).start(items, chunksize, buffersize)
-        return mapping.results(ordered, timeout)
+        return Results(mapping, ordered, timeout, bar)
 
     # ---- arrays ----------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import time
 from itertools import starmap
 from types import CoroutineType
 
-from workpool import _core, payload
+from workpool import _core, initialized, payload
 from workpool.bound import Bound
 from workpool.client import WorkerClient, in_context, set_current
 from workpool.errors import ArenaFull, EntrypointError, RemoteError, TaskInterrupt, TaskTimeout
@@ -79,10 +79,16 @@ class Runner:
 
     # ---- beginning and end -----------------------------------------------------------
 
-    def start(self) -> None:
-        """Load the entrypoint and run the start hooks."""
+    def start(self, inherited: tuple[Any, tuple[Any, ...]] | None) -> None:
+        """Load the entrypoint and run the start hooks.
+
+        Args:
+            inherited: ``(initializer, initargs)``, if they are not in ``work``.
+        """
         spec: EntrypointSpec
         spec, initializer, initargs = pickle.loads(self.work)
+        if inherited is not None:
+            initializer, initargs = inherited
         set_current(self.client)
         loaded = load(spec)
         if loaded.function is not None:
@@ -103,7 +109,7 @@ class Runner:
         self.exit_hook = bind("on_worker_exit", 0)
         start_hook = bind("on_worker_start", 0)
         if initializer is not None:
-            self._finish_hook(initializer(*initargs))
+            self._finish_hook(initialized.run(initializer, initargs))
         if start_hook is not None:
             self._finish_hook(start_hook())
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import functools
 import math
+import multiprocessing
 import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from workpool import _core, environment, launcher, logs, payload, stacks
 from workpool.cpus import usable_cpus
@@ -51,7 +52,7 @@ class Runtime:
         self.entrypoint = entrypoint
         seats = settings.max_workers + 1
         _fill_standard_descriptors()
-        work = payload.dumps((entrypoint, settings.initializer, settings.initargs))
+        work, inherited = _pickled(entrypoint, settings)
         self.segments = Segments(seats, usable_cpus(), settings.memory, polls=_polls())
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
         parent_pidfd = os.pidfd_open(os.getpid())
@@ -72,11 +73,12 @@ class Runtime:
             max_tasks=settings.max_tasks_per_child, max_memory=settings.max_memory_per_child,
             hungry_fd=hungry_fd, stacks_fd=self._stacks_fd, lifeline_fd=lifeline, lifeline_end=lifeline_end,
             levels=logs.levels(), name=name, inner_threads=settings.inner_threads,
+            authkey=bytes(multiprocessing.current_process().authkey),
         )  # fmt: skip
         self._fds += [parent_pidfd, self._stacks_fd, lifeline, lifeline_end]
         self.trimmer = Trimmer(self.seat, name)
         self.functions = payload.Functions(self.seat, 0)
-        launch = launcher.make(settings.start_method, settings.mp_context, config)
+        launch = launcher.make(settings.start_method, settings.mp_context, config, inherited)
         self.supervisor = Supervisor(self.seat, launch, seats, name, hungry_fd, settings.grace)
         self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)
         self.seat.gatherer = self.gatherer
@@ -233,6 +235,17 @@ def _fill_standard_descriptors() -> None:
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(fd)
+
+
+def _pickled(entrypoint: EntrypointSpec, settings: Settings) -> tuple[bytes, Any]:
+    """What workers are to run, and what only multiprocessing can bring them; or None."""
+    initializer, initargs = settings.initializer, settings.initargs
+    try:
+        return payload.dumps((entrypoint, initializer, initargs)), None
+    except RuntimeError:  # multiprocessing's locks and queues: they travel with a process of its own
+        if settings.mp_context is None and launcher.is_exec(settings.start_method):
+            raise
+        return payload.dumps((entrypoint, None, ())), (initializer, initargs)
 
 
 def _polls() -> bool:

@@ -229,10 +229,25 @@ class Supervisor:
         if at_once:
             self._launch_missing()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=f"{self.name}-supervisor", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=f"{self.name}-supervisor", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no thread to be had: nobody would notice that a worker ends
+                self._give_up_all(error)
+                raise
+            self._thread = thread
         else:
             self._nudge()
+
+    def _give_up_all(self, error: BaseException) -> None:
+        """No worker can be kept: end those there are, and break the pool."""
+        self._stop = _core.STOP_DRAINED
+        self._wanted.clear()
+        for worker in list(self._workers.values()):
+            worker._stopping = worker._killed = True
+            worker._signal(signal.SIGKILL)
+            self._bury(worker)
+        self._break(error)
 
     def give_up(self, most: int) -> list[int]:
         """Keep no more than ``most`` seats: give up empty ones first, then idle ones, then higher ones.
@@ -471,7 +486,9 @@ class Supervisor:
             self.name, worker.id, worker.pid, code, died + cancelled, again,
         )  # fmt: skip
         if code == EXIT_START and report:
-            self._break(_start_error(worker, report))
+            error = _start_error(worker, report)
+            _log.critical("%s: no worker can start", self.name, exc_info=error)
+            self._break(error)
         elif self._early_deaths >= _START_DEATHS:
             self._break(WorkerDied(worker.id, worker.pid, code, doing="started"))
 

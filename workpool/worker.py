@@ -15,7 +15,7 @@ import pickle
 import signal
 import sys
 
-from workpool import _core, logs, payload, stacks, threads
+from workpool import _core, authkey, logs, payload, stacks, threads
 from workpool.runner import Runner
 
 TYPE_CHECKING = False
@@ -45,6 +45,7 @@ class WorkerConfig:
         levels: Of the parent's loggers.
         name: The pool's.
         inner_threads: For BLAS and OpenMP; None leaves them alone.
+        authkey: The parent's, for its multiprocessing managers.
         work: Pickled ``(EntrypointSpec, initializer, initargs)``: needs ``sys_path`` first.
     """
 
@@ -71,6 +72,7 @@ class WorkerConfig:
         levels: dict[str, int],
         name: str,
         inner_threads: int | None,
+        authkey: bytes,
         work: bytes,
     ) -> None:
         self.control_fd = control_fd
@@ -93,6 +95,7 @@ class WorkerConfig:
         self.levels = levels
         self.name = name
         self.inner_threads = inner_threads
+        self.authkey = authkey
         self.work = work
 
     @property
@@ -122,7 +125,7 @@ def main() -> None:
 
 
 def main_multiprocessing(
-    config: WorkerConfig, handles: Any, seat: int, incarnation: int, report_fd: int
+    config: WorkerConfig, handles: Any, seat: int, incarnation: int, report_fd: int, inherited: Any
 ) -> None:
     """Entry of a worker started through a multiprocessing context.
 
@@ -133,18 +136,19 @@ def main_multiprocessing(
         seat: Which seat it is for.
         incarnation: How many processes sat there before it, and itself.
         report_fd: Where to say why it cannot start.
+        inherited: ``(initializer, initargs)``, if they travel with the process; else None.
     """
     if handles is not None:
         *fds, report_fd = [handle.detach() for handle in handles]
         config = config.with_fds(fds)
     else:
         os.close(config.lifeline_end)
-    code = run(config, seat, incarnation, report_fd)
+    code = run(config, seat, incarnation, report_fd, inherited)
     if code:
         sys.exit(code)
 
 
-def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> int:
+def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int, inherited: Any = None) -> int:
     """Be a worker; returns the exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     if hasattr(signal, "pthread_sigmask"):
@@ -153,6 +157,7 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
     sys.path[:] = config.sys_path
     _set_title(f"{config.name} worker {index}", f"wp{index} {config.name}")
     threads.limit(config.inner_threads)
+    authkey.give(config.authkey)
     control = mmap.mmap(config.control_fd, config.control_bytes)
     arena = mmap.mmap(config.arena_fd, config.arena_bytes)
     # The arena stays: arrays in it are a task's own, and so a fork's of the task.
@@ -167,7 +172,7 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int) -> i
     post = runner.client.post_message_to_pool
     logs.install(lambda record: post(logs.RECORD, record), config.levels)
     try:
-        runner.start()
+        runner.start(inherited)
     except BaseException as error:
         os.write(report_fd, payload.pack_exception(error)[:60_000])
         return EXIT_START

@@ -50,6 +50,7 @@ NAMES = (
     "skewed",
     "strong",
     "messages",
+    "loop_lag",
     "limits",
     "arrays",
     "floor",

@@ -180,7 +180,7 @@ def test_an_endless_map_keeps_nothing_of_what_was_taken() -> None:
         results = pool.map(tasks.echo, itertools.count(), buffersize=64)
         for _ in range(5000):
             next(results)
-        mapping = results.gi_frame.f_locals["self"]  # type: ignore[attr-defined]
+        mapping: Any = results._mapping
         assert mapping._arrived.qsize() <= 64 and len(mapping._tasks) <= 64
 
 

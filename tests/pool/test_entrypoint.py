@@ -203,7 +203,7 @@ def test_instance_of_a_class_of_the_file_comes_back_where_the_file_can_be_import
         (Path("no_such_file"), "no_such_file"),
         ("", "entrypoint"),
         (".relative", "relative"),
-        (3, "int"),
+        (3, "int: for so many workers say max_workers=3"),
         (b"module", "bytes"),
         ("json", "worker_entrypoint"),
         (importlib, "worker_entrypoint"),

@@ -313,6 +313,16 @@ def test_dropped_pool_without_tasks_goes() -> None:
     wait_until(lambda: not is_alive(pid))
 
 
+def test_dropped_pool_goes_though_results_of_its_map_are_still_to_be_taken() -> None:
+    pool: Pool = WorkerPool(max_workers=1)
+    results = pool.map(tasks.echo, range(50))
+    pid = pool.submit(os.getpid).result(20)
+    del pool
+    gc.collect()
+    wait_until(lambda: not is_alive(pid))
+    assert list(results) == list(range(50))
+
+
 def test_results_are_asked_of_a_task_whose_pool_is_gone() -> None:
     def leave() -> Any:
         with WorkerPool(max_workers=1) as pool:

@@ -6,6 +6,7 @@ SPDX-License-Identifier: BSD-3-Clause
 import itertools
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -267,6 +268,27 @@ def _die_on_two(value: int) -> int:
     if value == 2:
         tasks.exit_at_once(4)
     return value
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"ordered": False}, {"buffersize": 8}, {"chunksize": 5}, {"chunksize": 5, "buffersize": 8}],
+)
+def test_a_result_that_was_taken_is_held_by_nobody_else(pool: Pool, options: dict[str, Any]) -> None:
+    held = 0
+    for result in pool.map(_thing, range(20), **options):
+        reference = weakref.ref(result)
+        del result
+        held += reference() is not None
+    assert held == 0
+
+
+class Thing:
+    pass
+
+
+def _thing(_: int) -> Thing:
+    return Thing()
 
 
 def test_pool_is_idle_again_after_a_failure(pool: Pool) -> None:

@@ -163,6 +163,76 @@ def test_script_without_a_guard_uses_everything_of_its_main(script: Script, stdi
     check(script(MAIN, stdin=stdin), *MAIN_OUT)
 
 
+@pytest.mark.parametrize("method", ["exec", "fork", "spawn"])
+def test_what_an_initializer_of_main_assigns_is_seen_by_its_functions(script: Script, method: str) -> None:
+    done = script(f"""
+import functools
+from workpool import WorkerPool, current_client
+
+table = None
+other = "parent's"
+
+def init(size):
+    global made_here
+    made_here = size
+    assign(list(range(size)))
+
+def assign(values):
+    global table
+    table = values
+
+def look(index):
+    return table[index], other
+
+def bump():
+    table.append(0)
+    return len(table)
+
+def deep(index):
+    return current_client().submit(look, index).result()
+
+class Reader:
+    def at(self, index):
+        return table[index]
+
+if __name__ == "__main__":
+    with WorkerPool(max_workers=1, start_method="{method}", initializer=init, initargs=(9,)) as pool:
+        print(pool.submit(look, 3).result(), list(pool.map(lambda i: table[i], range(3))))
+        print(pool.submit(functools.partial(look, 4)).result(), pool.submit(Reader().at, 5).result())
+        print(pool.submit(bump).result(), pool.submit(bump).result(), pool.submit(deep, 6).result())
+        other = "new"
+        print(pool.submit(lambda: (table[8], other)).result(), table)
+""")
+    check(
+        done,
+        "(3, \"parent's\") [0, 1, 2]", "(4, \"parent's\") 5", "10 11 (6, \"parent's\")", "(8, 'new') None",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_lock_that_an_initializer_of_main_was_given_guards_its_functions(script: Script, method: str) -> None:
+    done = script(f"""
+import multiprocessing
+from workpool import WorkerPool
+
+lock = None
+
+def init(given):
+    global lock
+    lock = given
+
+def guarded(x):
+    with lock:
+        return x
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context("{method}")
+    with WorkerPool(max_workers=2, mp_context=context, initializer=init, initargs=(context.Lock(),)) as pool:
+        print(list(pool.map(guarded, range(3))), lock)
+""")
+    check(done, "[0, 1, 2] None")
+
+
 def test_entrypoint_of_main_has_its_hooks_and_its_client(script: Script) -> None:
     done = script("""
 from workpool import WorkerPool

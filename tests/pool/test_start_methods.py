@@ -5,6 +5,7 @@ SPDX-License-Identifier: BSD-3-Clause
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -88,3 +89,45 @@ def test_context_is_taken_instead_of_a_name() -> None:
 def test_name_and_context_together_are_refused() -> None:
     with pytest.raises(ValueError, match="start_method or mp_context, not both"):
         WorkerPool(max_workers=1, start_method="exec", mp_context=multiprocessing.get_context("fork"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_worker_speaks_to_a_manager_of_multiprocessing(method: str) -> None:
+    with multiprocessing.Manager() as manager:
+        known = manager.dict()
+        with WorkerPool(max_workers=1, start_method=method) as pool:
+            list(pool.map(tasks.put, [known] * 3, range(3)))
+        assert dict(known) == {0: 0, 1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_locks_and_queues_reach_the_initializer_as_a_worker_starts(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    queue = context.SimpleQueue()
+    with WorkerPool(max_workers=1, mp_context=context, initializer=tasks.greet, initargs=(queue,)) as pool:
+        assert pool.submit(tasks.echo, 1).result(20) == 1
+    assert queue.get() == "hello"
+    queue.close()
+
+
+def test_locks_in_initargs_of_the_default_start_method_are_refused_at_once() -> None:
+    with pytest.raises(RuntimeError, match="through inheritance"):
+        WorkerPool(max_workers=1, initializer=tasks.greet, initargs=(multiprocessing.Lock(),))
+
+
+@pytest.mark.parametrize("method", ["exec", "fork"])
+def test_pool_that_gets_no_thread_says_so_and_leaves_no_worker(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.endswith("supervisor"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with WorkerPool(max_workers=2, start_method=method) as pool:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            pool.submit(tasks.echo, 1)
+        assert pool.workers == ()

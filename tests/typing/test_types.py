@@ -22,12 +22,13 @@ def test_overloads_know_every_option_of_the_pool() -> None:
 
 
 @pytest.mark.timeout(180)
-def test_entrypoint_types_the_pool_and_its_tasks(tmp_path: Path) -> None:
+def test_programs_are_typed_as_they_say_and_wrong_lines_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("mypy")
+    programs = sorted(str(path) for path in Path(__file__).parent.glob("typed_*.py"))
+    assert len(programs) >= 2
     done = subprocess.run(
         [
-            sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path),
-            str(Path(__file__).parent / "typed_pool.py"),
+            sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path), *programs,
         ],
         capture_output=True, text=True, cwd=ROOT, timeout=170,
     )  # fmt: skip
