@@ -57,8 +57,8 @@ class _Arrays:
             self._take(buffer)
 
 
-def _dumps(value: Any, take: Callable[[Any], None] | None) -> bytes:
-    """Pickle ``value``; without ``take`` with all that is in it."""
+def dumps(value: Any, take: Callable[[Any], None] | None) -> bytes:
+    """Pickle ``value`` without its arrays and buffers, which ``take`` is given; without ``take`` with all."""
     if take is None:
         return payload.dumps(value)
     found: list[Any] = []
@@ -88,8 +88,8 @@ def _loads(data: Any, buffers: Sequence[Any]) -> Any:
     return pickle.loads(data, buffers=buffers)
 
 
-_arrays.install(Loan, _dumps, _loads)
-pack, unpack = _arrays.pack, _arrays.unpack
+_arrays.install(Loan, dumps, _loads)
+pack, unpack, loan_of = _arrays.pack, _arrays.unpack, _arrays.loan_of
 
 
 def empty(seat: Seat, shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
