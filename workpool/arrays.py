@@ -92,6 +92,12 @@ _arrays.install(Loan, dumps, _loads)
 pack, unpack, loan_of = _arrays.pack, _arrays.unpack, _arrays.loan_of
 
 
+def is_shared(part: Any) -> bool:
+    """Whether something ``dumps`` found is an array in shared memory, which is sent by reference."""
+    loan = loan_of(part) if isinstance(part, np.ndarray) else None
+    return loan is not None and loan.shared
+
+
 def empty(seat: Seat, shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
     """An array in shared memory, its contents as they are.
 

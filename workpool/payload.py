@@ -59,6 +59,9 @@ def pickled_by(write: Callable[[Any], bytes]) -> bytes:
     return write(_cloudpickle().Pickler) if _MAIN in data or _MP_MAIN in data else data
 
 
+# In the id of a function: above seat, incarnation and number. It is that of one map.
+PASSING = 1 << 60
+
 loads = pickle.loads
 _codec.install(dumps, loads)
 
@@ -77,7 +80,7 @@ class Functions:
 
     Only plain functions, builtins and classes are kept, by identity. Whatever carries
     state that may change between two calls (bound methods, partials, callable objects)
-    travels with each task.
+    travels with each task, or once for a whole map.
     """
 
     def __init__(self, seat: Seat, incarnation: int) -> None:
@@ -97,6 +100,20 @@ class Functions:
         key = id(fn)
         self._known[key] = (weakref.ref(fn, lambda _: self._known.pop(key, None)), block)
         return block
+
+    def store_passing(self, fn: Callable[..., object]) -> Block | None:
+        """A block that holds ``fn`` as it is now, whatever state it carries; workers keep it shortly.
+
+        None if it refers to a shared array: that is one only in a task's own payload.
+        """
+        if "numpy" in sys.modules:
+            arrays = _find_arrays()
+            found: list[Any] = []
+            arrays.dumps(fn, found.append)
+            if any(arrays.is_shared(part) for part in found):
+                return None
+        data = dumps(fn)
+        return self._seat.store(PASSING | self._prefix | next(self._numbers), data)
 
 
 def _is_stateless(fn: object) -> bool:
