@@ -129,3 +129,23 @@ def inner_timeout(_: Any) -> str:
     except Exception as error:
         return f"{type(error).__module__}.{type(error).__name__}"
     return "none"
+
+
+def thirds(x: int) -> float:
+    return x / 3
+
+
+def sine(x: float) -> Any:
+    return np.sin(np.outer(x, np.arange(1, 5)))[0]
+
+
+def log_normal(x: Any) -> float:
+    return float(-0.5 * np.sum(np.square(x)))
+
+
+def log_normal_of(x: Any, mean: float, *, width: float) -> float:
+    return float(-0.5 * np.sum(np.square((x - mean) / width)))
+
+
+def wide(u: Any) -> Any:
+    return 10 * u - 5
