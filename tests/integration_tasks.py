@@ -47,6 +47,17 @@ def how_many_inside(folder: str, most: int) -> int:
     return seen
 
 
+def meet(number: int, folder: str, others: int) -> bool:
+    """Stay until so many of these tasks run at once; False if they do not."""
+    Path(folder, str(number)).touch()
+    end = time.monotonic() + 10.0
+    while len(os.listdir(folder)) < others:
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.001)
+    return True
+
+
 def stay(folder: str) -> None:
     """Run until interrupted, for half a minute at most; both leave a file."""
     Path(folder, "entered").touch()

@@ -5,14 +5,22 @@ SPDX-License-Identifier: BSD-3-Clause
 
 import operator
 import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import integration_tasks as tasks
 import numpy as np
 import pytest
-from helpers import is_alive, wait_until
+from helpers import ROOT, is_alive, wait_until
+from pool_support import script_environment
 
 from workpool import WorkerPool
 
@@ -128,6 +136,14 @@ def test_annotated_tasks_run_in_the_pools_of_both_workers(cluster: tuple[Any, An
     assert client.submit(os.getpid, pure=False).result() == os.getpid()  # not annotated: a thread
 
 
+def test_as_many_tasks_run_at_once_as_the_worker_has_threads(
+    cluster: tuple[Any, Any], tmp_path: Path
+) -> None:
+    _, client = cluster
+    with dask.annotate(executor="workpool"):
+        assert all(client.gather(client.map(tasks.meet, range(4), folder=str(tmp_path), others=4)))
+
+
 def test_closing_a_worker_ends_its_pool_and_what_runs_there(cluster: tuple[Any, Any], tmp_path: Path) -> None:
     workers, client = cluster
     name, worker = next(iter(workers.workers.items()))
@@ -141,3 +157,47 @@ def test_closing_a_worker_ends_its_pool_and_what_runs_there(cluster: tuple[Any, 
     assert "closed" in repr(pool)
     assert not [process for process in processes if is_alive(process.pid)]
     del workers.workers[name]
+
+
+# ---- docs/beyond-one-machine.md ----------------------------------------------------------
+
+
+def test_page_of_two_nodes_does_what_it_says(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    page = (ROOT / "docs" / "beyond-one-machine.md").read_text()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        page = page.replace("8786", str(free.getsockname()[1]))
+    found = re.search(r"^```python\n(# two_nodes\.py\n.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert found
+    (tmp_path / "two_nodes.py").write_text(found[1])
+    with ExitStack() as stack:
+        for line in re.findall(r"^dask (.*)$", page, re.MULTILINE):
+            command = [sys.executable, "-m", "dask", *line.split()]
+            if "worker" in command:
+                command.append("--no-nanny")  # a process less for each
+            stack.enter_context(background(command, tmp_path))
+        done = subprocess.run(
+            [sys.executable, "two_nodes.py"], cwd=tmp_path, env=script_environment(), capture_output=True,
+            text=True, timeout=50,
+        )  # fmt: skip
+    assert done.stdout == "2 nodes, 4 processes\n", done.stderr
+
+
+@contextmanager
+def background(command: list[str], folder: Path) -> Iterator[None]:
+    """Run a program until the block is left, and end it by Ctrl-C."""
+    with (folder / f"{time.monotonic_ns()}.log").open("w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=script_environment(), stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise

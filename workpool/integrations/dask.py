@@ -23,8 +23,11 @@ EXECUTOR = "workpool"
 
 def dask_setup(worker: Worker) -> None:
     """Called by dask as its worker starts: give it a pool, as large as the tasks it runs at once."""
-    threads = worker.state.nthreads
-    worker.executors[EXECUTOR] = WorkerPool(max_workers=threads, name=f"workpool-{worker.name}")
+    worker.executors[EXECUTOR] = WorkerPool(
+        max_workers=worker.state.nthreads,
+        tasks_per_worker=1,  # no more than nthreads tasks ever come at once
+        name=f"workpool-{worker.name}",
+    )
 
 
 async def dask_teardown(worker: Worker) -> None:
