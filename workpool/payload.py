@@ -9,6 +9,7 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
+import io
 import itertools
 import pickle
 import sys
@@ -34,20 +35,54 @@ def dumps(value: object) -> bytes:
         data = pickle.dumps(value, protocol=5)
     except Exception:  # whatever a __reduce__ raises: cloudpickle says what is really wrong
         return _by_value(value)
-    return _by_value(value) if _MAIN in data or _MP_MAIN in data else data
+    return _with_main(lambda kind: _written(value, kind)) if _refers_to_main(data) else data
 
 
 def _by_value(value: object) -> bytes:
-    return bytes(_cloudpickle().dumps(value, protocol=5))
+    return _written(value, _value_pickler())
 
 
-def _cloudpickle() -> Any:
-    import cloudpickle  # 15 ms to import: only where plain pickle does not do
+def _written(value: object, kind: Any) -> bytes:
+    out = io.BytesIO()
+    kind(out, protocol=5).dump(value)
+    return out.getvalue()
 
-    main = sys.modules.get("__mp_main__")
-    if main is not None:
-        cloudpickle.register_pickle_by_value(main)
-    return cloudpickle
+
+def _refers_to_main(data: bytes) -> bool:
+    return _MAIN in data or _MP_MAIN in data
+
+
+def _with_main(write: Callable[[Any], bytes]) -> bytes:
+    """What ``write`` makes of something that refers to the main module: often to a function alone."""
+    from workpool import main_functions
+
+    try:
+        data = write(main_functions.Pickler)
+    except Exception:  # as in dumps(): cloudpickle says what is wrong
+        return write(_value_pickler())
+    return write(_value_pickler()) if _refers_to_main(data) else data
+
+
+_pickler: Any = None
+
+
+def _value_pickler() -> Any:
+    """cloudpickle's, but for functions of the main module."""
+    global _pickler
+    from workpool import main_functions
+
+    main_functions.by_value()
+    if _pickler is None:
+        import cloudpickle
+
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+            def reducer_override(self, value: Any) -> Any:
+                if main_functions.is_of_main(value):
+                    return main_functions.reduce(value)
+                return super().reducer_override(value)
+
+        _pickler = Pickler
+    return _pickler
 
 
 def pickled_by(write: Callable[[Any], bytes]) -> bytes:
@@ -55,8 +90,8 @@ def pickled_by(write: Callable[[Any], bytes]) -> bytes:
     try:
         data = write(pickle.Pickler)
     except Exception:  # as above
-        return write(_cloudpickle().Pickler)
-    return write(_cloudpickle().Pickler) if _MAIN in data or _MP_MAIN in data else data
+        return write(_value_pickler())
+    return _with_main(write) if _refers_to_main(data) else data
 
 
 # In the id of a function: above seat, incarnation and number. It is that of one map.
@@ -106,13 +141,16 @@ class Functions:
 
         None if it refers to a shared array: that is one only in a task's own payload.
         """
+        data = None
         if "numpy" in sys.modules:
             arrays = _find_arrays()
             found: list[Any] = []
-            arrays.dumps(fn, found.append)
+            data = arrays.dumps(fn, found.append)
             if any(arrays.is_shared(part) for part in found):
                 return None
-        data = dumps(fn)
+            if found:
+                data = None  # it is without them
+        data = data or dumps(fn)
         return self._seat.store(PASSING | self._prefix | next(self._numbers), data)
 
 
@@ -156,8 +194,6 @@ def _travelling(pickled: Callable[[BaseException], bytes], error: BaseException)
 
 def _dumps_by_parts(error: BaseException) -> bytes:
     """Pickle an exception, and those inside it, so that no ``__init__`` is called with their ``args``."""
-    import io
-
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]

@@ -80,6 +80,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "entrypoints",
         "gather",
         "loading",
+        "main_functions",
         "mapping",
         "messages",
         "nested",
