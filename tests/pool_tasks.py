@@ -52,6 +52,17 @@ def fail_on_three(value: int) -> int:
     return value
 
 
+class Counter:
+    """Counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, _: object) -> int:
+        self.calls += 1
+        return self.calls
+
+
 class Doubler:
     """A callable object."""
 

@@ -57,8 +57,8 @@ class _Arrays:
             self._take(buffer)
 
 
-def _dumps(value: Any, take: Callable[[Any], None] | None) -> bytes:
-    """Pickle ``value``; without ``take`` with all that is in it."""
+def dumps(value: Any, take: Callable[[Any], None] | None) -> bytes:
+    """Pickle ``value`` without its arrays and buffers, which ``take`` is given; without ``take`` with all."""
     if take is None:
         return payload.dumps(value)
     found: list[Any] = []
@@ -88,8 +88,14 @@ def _loads(data: Any, buffers: Sequence[Any]) -> Any:
     return pickle.loads(data, buffers=buffers)
 
 
-_arrays.install(Loan, _dumps, _loads)
-pack, unpack = _arrays.pack, _arrays.unpack
+_arrays.install(Loan, dumps, _loads)
+pack, unpack, loan_of = _arrays.pack, _arrays.unpack, _arrays.loan_of
+
+
+def is_shared(part: Any) -> bool:
+    """Whether something ``dumps`` found is an array in shared memory, which is sent by reference."""
+    loan = loan_of(part) if isinstance(part, np.ndarray) else None
+    return loan is not None and loan.shared
 
 
 def empty(seat: Seat, shape: int | Sequence[int], dtype: DTypeLike) -> NDArray[Any]:

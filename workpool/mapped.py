@@ -9,6 +9,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workpool import _core
+from workpool.errors import ForkedPool, PoolClosed
 from workpool.mapping import Chunks, LongestFirst, Mapping, apply_chunk
 from workpool.options import MAIN, PLAIN, Options
 from workpool.task import Task
@@ -16,6 +17,7 @@ from workpool.task import Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from workpool._core import Block
     from workpool.pool import WorkerPool
 
 T = TypeVar("T")
@@ -43,6 +45,7 @@ class PoolMap(Generic[T]):
         if options is not None and options.key is not None and not self._keyed:
             options = options.of_chunk(options.key, options.cost, False)  # a chunk is no measure
         self._options = options
+        self._passing: Block | None = None
 
     def start(
         self, items: Iterable[Any], chunksize: int | None, buffersize: int | None
@@ -67,12 +70,12 @@ class PoolMap(Generic[T]):
             workers = pool._max_workers
             mapping = Mapping(
                 self._offer,
-                Chunks(items, chunksize, workers),
+                Chunks(items, chunksize, workers, pool._runtime.item_costs.of(self._fn)),
                 window=buffersize or 2 * workers + 1,
                 buffered=buffersize is not None,
             )
         pool._sizing.grow_for(len(items) if isinstance(items, list) else buffersize or 0)
-        if buffersize is None:
+        if buffersize is None and mapping.has_more:
             pool._gatherer.attend_in_thread()  # it goes on whether results are taken or not
         return mapping
 
@@ -90,7 +93,7 @@ class PoolMap(Generic[T]):
         if options is not None and options.seat == MAIN:
             pool._placement.start_here(task, apply_chunk, (self._fn, chunk, self._star), {}, options)
             return task
-        block = pool._find(self._fn, task)
+        block = self._passing or pool._find(self._fn, task) or self._store(task)
         payload: Any
         if block is None:
             call, payload = _core.CALL_OBJECT, (apply_chunk, (self._fn, chunk, self._star), {})
@@ -100,3 +103,14 @@ class PoolMap(Generic[T]):
             pool._gatherer.settle(task, _core.OUTCOME_CANCELLED, None)
         pool._start_accepted(task, block, call, payload, options)
         return task
+
+    def _store(self, task: Task[Any]) -> Block | None:
+        """The block of a function that carries state: for this map alone, and pickled once."""
+        if task.outcome_code == 0:
+            try:
+                self._passing = self._pool._runtime.functions.store_passing(self._fn)
+            except (PoolClosed, ForkedPool):
+                raise
+            except Exception:
+                return None  # it has no room there, or cannot be pickled: its task says so
+        return self._passing

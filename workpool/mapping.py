@@ -4,7 +4,8 @@ A chunk should take long enough to hide what a task costs, and short enough that
 last one leaves no worker idle for long. The first chunks are single items; from the
 first measured cost on, a chunk is as many items as fill ``_CHUNK_SECONDS``, and at most
 an even share of half of what is left (guided self-scheduling, Polychronopoulos and
-Kuck, IEEE Trans. Comput. 1987).
+Kuck, IEEE Trans. Comput. 1987). A further map of the same function begins with what its
+items cost before.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
@@ -16,6 +17,7 @@ import itertools
 import queue
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_OK
@@ -42,39 +44,78 @@ def _bytes_of(item: Any) -> int:
     return sum(size for size in sizes if isinstance(size, int))
 
 
+class ItemCost:
+    """What an item of a function costs.
+
+    Attributes:
+        seconds: Smoothed; None before one was measured.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+
+class ItemCosts:
+    """What items cost, by the function, as long as it lives."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[weakref.ref[Any], ItemCost]] = {}
+
+    def of(self, fn: Any) -> ItemCost:
+        """The cost of the items of this very function; a new one if it cannot be told apart."""
+        key = id(fn)
+        known = self._known.get(key)
+        if known is not None and known[0]() is fn:
+            return known[1]
+        cost = ItemCost()
+        try:
+            self._known[key] = weakref.ref(fn, lambda _: self._known.pop(key, None)), cost
+        except TypeError:
+            pass  # a builtin's method, for example
+        return cost
+
+
 class Chunks:
     """The chunks of a map's items, taken from the front.
 
     Args:
         items: A list if all is known from the beginning, else read as far as needed.
         size: Items per chunk; None to follow their cost.
+        cost: Where that is kept.
     """
 
-    def __init__(self, items: Iterable[Any], size: int | None, workers: int) -> None:
+    def __init__(self, items: Iterable[Any], size: int | None, workers: int, cost: ItemCost) -> None:
         self._iterator = iter(items)
         self._left = len(items) if isinstance(items, list) else None
         self._fixed = size
         self._workers = workers
-        self._item_seconds: float | None = None
+        self._cost = cost
 
     def learn(self, seconds: float | None, items: int) -> None:
         """A chunk of ``items`` took so long."""
         if seconds is None or items == 0:
             return
         each = seconds / items
-        before = self._item_seconds
-        self._item_seconds = each if before is None else 0.7 * before + 0.3 * each
+        before = self._cost.seconds
+        self._cost.seconds = each if before is None else 0.7 * before + 0.3 * each
 
     def size(self) -> int:
         """How many items the next chunk shall have."""
         if self._fixed is not None:
             return self._fixed
-        if self._item_seconds is None:
+        if self._cost.seconds is None:
             return 1
-        size = int(_CHUNK_SECONDS / max(self._item_seconds, 1e-9))
+        size = int(_CHUNK_SECONDS / max(self._cost.seconds, 1e-9))
         if self._left is not None:
             size = min(size, -(-self._left // (2 * self._workers)))
         return max(1, min(size, 1 << 17))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all was taken, as far as that is known."""
+        return self._left == 0
 
     def _cut(self, chunk: list[Any]) -> list[Any]:
         """As many of the items, one at least, as fill ``_CHUNK_BYTES``; the others come again."""
@@ -155,6 +196,8 @@ class Mapping(Generic[R]):
         self._in_flight += items if self._buffered else 1
         task = submit(chunk)
         self._tasks.append((task, items))
+        if self._chunks.is_empty:  # after that: who takes results stops when both are so
+            self._exhausted = True
         if self._closed:  # meanwhile, by who takes the results
             task.cancel()
 
@@ -187,6 +230,11 @@ class Mapping(Generic[R]):
         if not self._tasks:
             return self._exhausted
         return self._tasks[0][0].done() if ordered else not self._arrived.empty()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a chunk is still to be offered."""
+        return not self._exhausted
 
     def results(self, ordered: bool, timeout: float | None) -> Iterator[R]:
         """The results, in order of the items or as they come; dropping it cancels the rest."""
@@ -322,6 +370,11 @@ class LongestFirst(Generic[R]):
             return self._given >= len(self._places) or self._tasks[self._places[self._given][0]].done()
         left = bool(self._giving or self._fails)
         return left or self._given >= len(self._tasks) or len(self._arrived or ()) > self._given
+
+    @property
+    def has_more(self) -> bool:
+        """No: all was offered at once."""
+        return False
 
     def results(self, ordered: bool, timeout: float | None) -> Iterator[R]:
         """The results, in order of the items or as they come; dropping it cancels the rest."""

@@ -23,7 +23,7 @@ from workpool.client import in_context
 from workpool.errors import ArenaFull
 from workpool.gather import Gatherer
 from workpool.loading import is_coroutine_function
-from workpool.mapping import Chunks, Mapping, apply_chunk
+from workpool.mapping import Chunks, ItemCosts, Mapping, apply_chunk
 from workpool.options import FORCE, MAIN, NONE, PLAIN, Options
 from workpool.payload import Functions
 from workpool.pressure import when_it_fits
@@ -285,6 +285,7 @@ class Submitter:
         self._seat = runner.seat
         self._gatherer = runner.nest()
         self._functions = Functions(runner.seat, runner.incarnation)
+        self._item_costs = ItemCosts()
         self._last: tuple[object, Block | None] = (None, None)
 
     def add_task(self, arg: Any, options: Options = PLAIN) -> Task[Any]:
@@ -336,7 +337,7 @@ class Submitter:
 
         if chunksize is None and is_coroutine_function(fn):
             chunksize = 1
-        chunks = Chunks(items, chunksize, workers)
+        chunks = Chunks(items, chunksize, workers, self._item_costs.of(fn))
         mapping: Mapping[Any] = Mapping(submit, chunks, window=2 * workers + 1, buffered=False)
         return mapping.results(True, None)
 

@@ -9,6 +9,7 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
+import io
 import itertools
 import pickle
 import sys
@@ -34,20 +35,54 @@ def dumps(value: object) -> bytes:
         data = pickle.dumps(value, protocol=5)
     except Exception:  # whatever a __reduce__ raises: cloudpickle says what is really wrong
         return _by_value(value)
-    return _by_value(value) if _MAIN in data or _MP_MAIN in data else data
+    return _with_main(lambda kind: _written(value, kind)) if _refers_to_main(data) else data
 
 
 def _by_value(value: object) -> bytes:
-    return bytes(_cloudpickle().dumps(value, protocol=5))
+    return _written(value, _value_pickler())
 
 
-def _cloudpickle() -> Any:
-    import cloudpickle  # 15 ms to import: only where plain pickle does not do
+def _written(value: object, kind: Any) -> bytes:
+    out = io.BytesIO()
+    kind(out, protocol=5).dump(value)
+    return out.getvalue()
 
-    main = sys.modules.get("__mp_main__")
-    if main is not None:
-        cloudpickle.register_pickle_by_value(main)
-    return cloudpickle
+
+def _refers_to_main(data: bytes) -> bool:
+    return _MAIN in data or _MP_MAIN in data
+
+
+def _with_main(write: Callable[[Any], bytes]) -> bytes:
+    """What ``write`` makes of something that refers to the main module: often to a function alone."""
+    from workpool import main_functions
+
+    try:
+        data = write(main_functions.Pickler)
+    except Exception:  # as in dumps(): cloudpickle says what is wrong
+        return write(_value_pickler())
+    return write(_value_pickler()) if _refers_to_main(data) else data
+
+
+_pickler: Any = None
+
+
+def _value_pickler() -> Any:
+    """cloudpickle's, but for functions of the main module."""
+    global _pickler
+    from workpool import main_functions
+
+    main_functions.by_value()
+    if _pickler is None:
+        import cloudpickle
+
+        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+            def reducer_override(self, value: Any) -> Any:
+                if main_functions.is_of_main(value):
+                    return main_functions.reduce(value)
+                return super().reducer_override(value)
+
+        _pickler = Pickler
+    return _pickler
 
 
 def pickled_by(write: Callable[[Any], bytes]) -> bytes:
@@ -55,9 +90,12 @@ def pickled_by(write: Callable[[Any], bytes]) -> bytes:
     try:
         data = write(pickle.Pickler)
     except Exception:  # as above
-        return write(_cloudpickle().Pickler)
-    return write(_cloudpickle().Pickler) if _MAIN in data or _MP_MAIN in data else data
+        return write(_value_pickler())
+    return _with_main(write) if _refers_to_main(data) else data
 
+
+# In the id of a function: above seat, incarnation and number. It is that of one map.
+PASSING = 1 << 60
 
 loads = pickle.loads
 _codec.install(dumps, loads)
@@ -77,7 +115,7 @@ class Functions:
 
     Only plain functions, builtins and classes are kept, by identity. Whatever carries
     state that may change between two calls (bound methods, partials, callable objects)
-    travels with each task.
+    travels with each task, or once for a whole map.
     """
 
     def __init__(self, seat: Seat, incarnation: int) -> None:
@@ -97,6 +135,23 @@ class Functions:
         key = id(fn)
         self._known[key] = (weakref.ref(fn, lambda _: self._known.pop(key, None)), block)
         return block
+
+    def store_passing(self, fn: Callable[..., object]) -> Block | None:
+        """A block that holds ``fn`` as it is now, whatever state it carries; workers keep it shortly.
+
+        None if it refers to a shared array: that is one only in a task's own payload.
+        """
+        data = None
+        if "numpy" in sys.modules:
+            arrays = _find_arrays()
+            found: list[Any] = []
+            data = arrays.dumps(fn, found.append)
+            if any(arrays.is_shared(part) for part in found):
+                return None
+            if found:
+                data = None  # it is without them
+        data = data or dumps(fn)
+        return self._seat.store(PASSING | self._prefix | next(self._numbers), data)
 
 
 def _is_stateless(fn: object) -> bool:
@@ -139,8 +194,6 @@ def _travelling(pickled: Callable[[BaseException], bytes], error: BaseException)
 
 def _dumps_by_parts(error: BaseException) -> bytes:
     """Pickle an exception, and those inside it, so that no ``__init__`` is called with their ``args``."""
-    import io
-
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):  # type: ignore[misc]

@@ -59,6 +59,7 @@ class Runner:
         self.bound = Bound(seat, config.max_tasks, config.max_memory)
         # By id: the function and whether it is async. -1 stands for one in the payload.
         self.functions: dict[int, tuple[Callable[..., Any], bool]] = {-1: (_identity, False)}
+        self.passing: tuple[int, tuple[Callable[..., Any], bool]] = 0, self.functions[-1]  # of the last map
         self.pre_task: Callable[[Any], Any] | None = None
         self.exit_hook: Callable[[], Any] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -278,8 +279,13 @@ class Runner:
             raise EntrypointError(
                 "this pool has no entrypoint: use submit() or map(), or give WorkerPool one"
             )
+        if number == self.passing[0]:
+            return self.passing[1]
         function = pickle.loads(self.seat.function_bytes(index))
         known = function, is_coroutine_function(function)
+        if number & payload.PASSING:
+            self.passing = number, known
+            return known
         if len(self.functions) >= _KEPT_FUNCTIONS:
             del self.functions[next(number for number in self.functions if number > 0)]
         self.functions[number] = known

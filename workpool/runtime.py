@@ -23,6 +23,7 @@ from workpool.errors import ForkedPool, PoolClosed
 from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
 from workpool.local import Local
+from workpool.mapping import ItemCosts
 from workpool.messages import PoolMessages
 from workpool.placement import Placement
 from workpool.segments import Segments
@@ -78,6 +79,7 @@ class Runtime:
         self._fds += [parent_pidfd, self._stacks_fd, lifeline, lifeline_end]
         self.trimmer = Trimmer(self.seat, name)
         self.functions = payload.Functions(self.seat, 0)
+        self.item_costs = ItemCosts()
         launch = launcher.make(settings.start_method, settings.mp_context, config, inherited)
         self.supervisor = Supervisor(self.seat, launch, seats, name, hungry_fd, settings.grace)
         self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)

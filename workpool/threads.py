@@ -35,6 +35,11 @@ def environment(threads: int | None, present: dict[str, str]) -> dict[str, str]:
     return wanted | present if threads == 1 else present | wanted
 
 
+def set_variables(variables: dict[str, str]) -> None:
+    """In a worker, before it loads anything of the user's: these variables of the environment too."""
+    os.environ.update(variables)
+
+
 def limit(threads: int | None) -> None:
     """In a worker, before it loads anything of the user's: have no more threads than these."""
     global _limits

@@ -82,6 +82,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "entrypoints",
         "gather",
         "loading",
+        "main_functions",
         "mapping",
         "messages",
         "nested",

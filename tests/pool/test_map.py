@@ -3,6 +3,7 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
+import functools
 import itertools
 import threading
 import time
@@ -18,6 +19,7 @@ from helpers import wait_until
 from pool_support import Gate
 
 from workpool import WorkerPool
+from workpool.mapping import Chunks, ItemCosts
 
 Pool = WorkerPool[Any, Any]
 
@@ -82,6 +84,86 @@ def test_results_before_the_failing_item_come_first(pool: Pool, chunksize: int) 
     with pytest.raises(ValueError, match="three"):
         next(results)
     assert list(results) == []
+
+
+class Failing:
+    """A function with state, which counts how often it is pickled."""
+
+    pickled = 0
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def __call__(self, value: int) -> int:
+        return _fail_at(self.at, value)
+
+    def __reduce__(self) -> Any:
+        Failing.pickled += 1
+        return functools.partial, (_fail_at, self.at)
+
+
+def _fail_at(at: int, value: int) -> int:
+    if value == at:
+        raise ValueError(f"at {at}")
+    return value
+
+
+@pytest.mark.parametrize("chunksize", [1, 2, 100])
+def test_results_before_the_failing_item_come_first_from_a_callable_object(
+    pool: Pool, chunksize: int
+) -> None:
+    results = pool.map(functools.partial(_fail_at, 3), range(10), chunksize=chunksize)
+    assert list(itertools.islice(results, 3)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="at 3"):
+        next(results)
+
+
+def test_callable_object_is_pickled_once_for_a_map(pool: Pool) -> None:
+    failing = Failing(-1)
+    for at in (-1, 7):
+        failing.at = at
+        Failing.pickled = 0
+        results = pool.map(failing, range(20), chunksize=1)
+        assert list(itertools.islice(results, 7)) == list(range(7))
+        if at == 7:  # as it is now, not as it was in the map before
+            with pytest.raises(ValueError, match="at 7"):
+                list(results)
+        else:
+            assert list(results) == list(range(7, 20))
+        assert Failing.pickled == 1
+
+
+def test_callable_object_keeps_its_state_in_a_worker_for_one_map() -> None:
+    with WorkerPool(max_workers=1) as pool:
+        counter = tasks.Counter()
+        for _ in range(2):
+            assert list(pool.map(counter, range(5), chunksize=2)) == [1, 2, 3, 4, 5]
+        assert counter(0) == 1
+
+
+def test_shared_array_of_a_partial_is_written_in_place(pool: Pool) -> None:
+    out = pool.zeros(100, int)
+    assert list(pool.map(functools.partial(_put, out), range(100))) == [None] * 100
+    assert out.tolist() == list(range(100))
+
+
+def _put(out: Any, item: int) -> None:
+    out[item] = item
+
+
+def test_second_map_of_a_function_begins_with_what_the_first_learned() -> None:
+    costs = ItemCosts()
+
+    def work() -> None: ...
+
+    first = Chunks(list(range(1000)), None, 2, costs.of(work))
+    assert first.size() == 1
+    first.learn(0.01, 100)
+    assert Chunks(list(range(1000)), None, 2, costs.of(work)).size() == 20
+    assert Chunks(list(range(30)), None, 2, costs.of(work)).size() == 8  # a worker's share of half
+    assert Chunks(list(range(1000)), None, 2, costs.of(abs)).size() == 1
+    del work
+    assert not [cost for cost in costs._known.values() if cost[0]() is not abs]
 
 
 def test_failing_coroutine_in_a_chunk_gives_the_earlier_results_first(pool: Pool) -> None:

@@ -233,6 +233,55 @@ if __name__ == "__main__":
     check(done, "[0, 1, 2] None")
 
 
+INSIDE = """
+import functools
+import cloudpickle
+from workpool import WorkerPool
+
+factor, calls = 10, 0
+
+
+def scale(x):
+    global calls
+    calls += 1
+    return x * factor, calls
+
+
+class Model:
+    base = 1
+
+    def __call__(self, x):
+        return super().__eq__(self), scale(x)[0] + self.base
+
+
+def apply(function, x):
+    return function(x)
+
+
+dumps, pickled = cloudpickle.dumps, []
+cloudpickle.dumps = lambda value, **options: pickled.append(value) or dumps(value, **options)
+with WorkerPool(max_workers=1) as pool:
+    holder = functools.partial(apply, scale)
+    print([pool.submit(holder, x).result() for x in (1, 2)])
+    factor = 20  # too late: the function is as it was when it was sent first
+    print(list(pool.map(holder, [3])), pool.submit(apply, scale, 4).result())
+    print(pool.submit(Model(), 5).result(), pool.submit(apply, lambda x: x + 1, 6).result())
+
+    def scale(x):  # another function of that name
+        return -x
+
+    print(pool.submit(apply, scale, 7).result())
+print([value.__name__ for value in pickled])
+"""
+
+
+def test_function_of_main_inside_an_object_is_pickled_once_and_one_in_the_worker(script: Script) -> None:
+    done = script(INSIDE)
+    assert done.stdout.splitlines() == [
+        "[(10, 1), (20, 2)]", "[(30, 3)] (40, 4)", "(True, 51) 7", "-7", "['apply', 'scale', 'scale']",
+    ], done.stderr  # fmt: skip
+
+
 def test_entrypoint_of_main_has_its_hooks_and_its_client(script: Script) -> None:
     done = script("""
 from workpool import WorkerPool
