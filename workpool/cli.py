@@ -1,4 +1,4 @@
-"""The command line: map an entrypoint over the items of a file.
+"""The command line; and its `run`: map an entrypoint over the items of a file.
 
 One thread reads items and adds tasks, the main thread takes their results in
 order and writes them. A bounded queue between the two is all that is held: an
@@ -22,6 +22,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from workpool import top
 from workpool.files import BadItem, Unusable, open_sink, open_source
 
 if TYPE_CHECKING:
@@ -245,8 +246,8 @@ def positive(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(prog="workpool", description="A pool of worker processes.")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    whole = argparse.ArgumentParser(prog="workpool", description="A pool of worker processes.")
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     command = commands.add_parser(
         "run",
         help="map an entrypoint over the items of a file",
@@ -279,7 +280,8 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--no-progress", dest="progress", action="store_false", help="draw no progress bar")
     command.set_defaults(carry_out=run)
-    return top
+    top.add_parser(commands)
+    return whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -73,7 +73,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "stacks",
         "threads",
     },
-    "glue": {"_arrays", "_codec", "_core"},
+    "glue": {"_arrays", "_codec", "_core", "_look"},
     "both sides": {
         "arrays",
         "client",
@@ -108,7 +108,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "trimming",
     },
     "package": {"__init__"},
-    "users": {"cli", "integrations"},
+    "users": {"cli", "integrations", "measure", "top", "watching"},
     "program": {"__main__"},
 }
 RANK = {module: rank for rank, row in enumerate(PYTHON_LAYERS.values()) for module in row}
