@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workpool import top
 from workpool.files import BadItem, Unusable, open_sink, open_source
+from workpool.measure import command as bench
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -280,6 +281,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--no-progress", dest="progress", action="store_false", help="draw no progress bar")
     command.set_defaults(carry_out=run)
+    bench.add_parser(commands)
     top.add_parser(commands)
     return whole
 

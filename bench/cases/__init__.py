@@ -6,6 +6,8 @@ A case is a module of this package with
     FIGURES  what it measures: name -> Figure
     sample(rival, scale) -> Sample   one repeat: figure name -> value
 
+and, where it is on the comparison page, WITHOUT: the names of rivals that it says nothing about.
+
 `scale` is 1 for a figure and less for a quick look. A sample may leave out a figure that
 the rival cannot give. Each is taken in a fresh process (sample.py), so nothing that one
 pool leaves behind weighs on the next.
@@ -51,6 +53,7 @@ NAMES = (
     "strong",
     "messages",
     "arrays",
+    "kill",
     "floor",
 )
 

@@ -160,7 +160,7 @@ def test_module_imports_nothing_above_its_layer(module: str, imported: set[str])
 
 def test_imports_make_no_circle() -> None:
     imports = graph(late=False)
-    done: set[str] = {"integrations"}  # its files share a package
+    done: set[str] = {"integrations", "measure"}  # the files of each share a package
 
     def visit(module: str, path: tuple[str, ...]) -> None:
         assert module not in path, f"a circle of imports: {' -> '.join([*path, module])}"
