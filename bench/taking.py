@@ -12,7 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from bench import cases
 from bench.report import Results
+from bench.rivals import RIVALS
 
 HERE = Path(__file__).resolve().parent
 
@@ -28,10 +30,17 @@ def take(case: str, rival: str, scale: float) -> dict[str, object]:
     """
     # -P: the checkout is put on the path by sample.py, which knows where it belongs there.
     command = [sys.executable, "-P", str(HERE / "sample.py"), case, rival, str(scale)]
+    if RIVALS[rival].by_mpi and case != "version":
+        workers = getattr(cases.load(case), "WORKERS", 2)
+        command[2:2] = ["-m", "mpi4py.futures"]
+        command = ["mpiexec", "-n", str(1 + workers), *command]
     # Files and not pipes: a pool's worker that outlives the sample holds its end of a pipe open.
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        # A session of its own, so that a hanging pool goes with all its workers.
-        child = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+        try:
+            # A session of its own, so that a hanging pool goes with all its workers.
+            child = subprocess.Popen(command, stdout=out, stderr=err, start_new_session=True)
+        except OSError as error:
+            return {"failed": str(error)}
         try:
             child.wait(timeout=SAMPLE_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:

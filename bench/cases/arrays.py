@@ -23,6 +23,7 @@ from bench.rivals import Rival
 from bench.tasks import added_array, made_array, row_kernel, seen_array, write_array
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing")
+WORKERS = 1
 FIGURES = {
     "8 KB in": Figure("us"),
     "1 MB in": Figure("us"),

@@ -22,8 +22,8 @@ from workpool.measure.pools import Pool
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing", "loky")
 FIGURES = {"tasks lost of 40": Figure("tasks"), "next result": Figure("ms")}
-# Threads of one process; and tasks that cannot be handed in, only called for.
-WITHOUT = ("threads", "serial", "joblib", "piscina", "tinypool", "poolifier")
+# Threads of one process; tasks that cannot be handed in, only called for; one end for all.
+WITHOUT = ("threads", "serial", "joblib", "mpi4py", "piscina", "tinypool", "poolifier")
 # Some of these pools never end: sample.py ends its process as it is.
 LEAVES_RUINS = True
 

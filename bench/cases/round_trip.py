@@ -13,6 +13,7 @@ from bench.tasks import identity
 from workpool.measure.timing import GAP_SECONDS, WARM_UP_SECONDS, trips
 
 RIVALS = ("workpool", "futures-fork", "futures-spawn", "multiprocessing", "loky")
+WORKERS = 1
 FIGURES = {
     "hot": Figure("us"),
     "hot, p99": Figure("us"),

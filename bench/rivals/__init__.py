@@ -26,6 +26,7 @@ class Rival:
     module: str
     options: dict[str, Any] = field(default_factory=dict)
     kind: str = PROCESSES
+    by_mpi: bool = False  # mpiexec starts its workers, before the sample begins
 
     def adapter(self) -> Any:
         return importlib.import_module(f"bench.rivals.{self.module}")
@@ -62,7 +63,7 @@ _ROWS = [
     Rival("pebble", "pebble.ProcessPool, fork", "pebble"),
     Rival("ray", "ray tasks, a local cluster", "ray"),
     Rival("dask", "dask.distributed tasks, a local cluster of processes", "dask"),
-    Rival("mpi4py", "mpi4py.futures.MPIPoolExecutor", "mpi4py"),
+    Rival("mpi4py", "mpi4py.futures.MPIPoolExecutor, started by mpiexec", "mpi4py", by_mpi=True),
     Rival("threads", "ThreadPoolExecutor", "threads", kind=THREADS),
     Rival("serial", "a loop in the parent: no pool", "serial", kind=SERIAL),
     Rival("piscina", "npm piscina, worker threads of Node", "node", {"pool": "piscina"}, NODE),

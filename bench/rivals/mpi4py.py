@@ -1,4 +1,7 @@
-"""mpi4py.futures.MPIPoolExecutor, whose workers the process itself has MPI spawn.
+"""mpi4py.futures.MPIPoolExecutor, whose workers mpiexec starts with the sample (taking.py).
+
+Not every MPI lets a process spawn others, so that way is not measured; and when one of its
+processes is killed MPI ends all of them.
 
 Its wheel looks for MPICH under the name of its own releases, and Debian's has another: there
 `pip install --no-binary mpi4py mpi4py` builds it on what is installed.
