@@ -11,7 +11,6 @@ from typing import Any
 
 import joblib
 from joblib import Parallel, delayed
-from joblib.externals.loky import get_reusable_executor
 
 from bench.rivals.serial import Done
 from workpool.measure.pools import Function, Pool
@@ -34,11 +33,12 @@ class Adapter(Pool):
         return self.parallel(delayed(function)(item) for item in items)  # type: ignore[no-any-return]
 
     def pids(self) -> list[int]:
-        return list(get_reusable_executor(self.workers)._processes)
+        return list(self.singly._backend._workers._processes)
 
     def close(self) -> None:
+        executor = self.singly._backend._workers
         self.singly.__exit__(None, None, None)
-        get_reusable_executor().shutdown(wait=True)
+        executor.shutdown(wait=True)  # joblib keeps it for later calls
 
 
 open_pool = Adapter
