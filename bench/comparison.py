@@ -137,7 +137,8 @@ def save(results: Results, folder: Path) -> Path:
     path = report.save(results, folder, page(results), "comparison-")
     plots.draw(
         charts(results), [path.with_suffix(".png"), path.with_suffix(".svg")],
-        "workpool beside other pools", note(results), ACROSS,
+        "workpool beside other pools",
+        f"{note(results)}. Pale: no process pools, and not ranked.", ACROSS,
     )  # fmt: skip
     return path
 

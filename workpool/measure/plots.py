@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 # Of a bar, in characters, and the shortest.
 _WIDEST, _SHORTEST = 40, 1
-# Ink for ours, the others and the text beside them: apart without colour too.
-_OURS, _OTHERS, _INK, _FAINT = "#c2410c", "#a8b3bf", "#1f2933", "#6b7785"
+# Ink for ours, the others, those that are not ranked, and text: apart without colour too.
+_OURS, _OTHERS, _PALE, _INK, _FAINT = "#c2410c", "#9aa7b4", "#d9dfe5", "#1f2933", "#6b7785"
 # Inches of a panel: a row a pool, and what title and margins take.
 _PANEL_WIDTH, _ROW_HEIGHT, _PANEL_REST = 4.6, 0.2, 0.8
 
@@ -72,7 +72,7 @@ def draw(charts: Sequence[Chart], paths: Sequence[Path], title: str, note: str, 
         panels = page.subplots(len(rows), across, squeeze=False, gridspec_kw={"height_ratios": tall})
         for row, axes in zip(rows, panels, strict=True):
             for chart, panel in zip(row, axes, strict=False):
-                _draw_panel(chart, panel)
+                _draw_panel(chart, panel, max(len(chart.bars) for chart in row))
             for panel in axes[len(row) :]:
                 panel.set_axis_off()
         for path in paths:
@@ -81,11 +81,11 @@ def draw(charts: Sequence[Chart], paths: Sequence[Path], title: str, note: str, 
             page.savefig(path, dpi=130, metadata=metadata)
 
 
-def _draw_panel(chart: Chart, panel: Any) -> None:
+def _draw_panel(chart: Chart, panel: Any, rows: int) -> None:
     places = range(len(chart.bars))
     values = [bar.value for bar in chart.bars]
     ends = values
-    colours = [_OURS if bar.ours else _OTHERS for bar in chart.bars]
+    colours = [_OURS if bar.ours else _OTHERS if bar.ranked else _PALE for bar in chart.bars]
     if chart.linear:
         panel.barh(places, values, color=colours, height=0.72)
         panel.set_xlim(0, max(*values, 0) * 1.22 or 1)
@@ -113,7 +113,7 @@ def _draw_panel(chart: Chart, panel: Any) -> None:
     for bar, label in zip(chart.bars, panel.get_yticklabels(), strict=True):
         label.set_color(_OURS if bar.ours else _INK)
         label.set_fontweight("bold" if bar.ours else "normal")
-    panel.invert_yaxis()
+    panel.set_ylim(rows - 0.5, -0.5)  # from above, and a bar is as thick as in the panel beside
     panel.tick_params(axis="y", length=0)
     panel.tick_params(axis="x", which="both", length=0, labelbottom=False)
     for side in ("top", "right", "bottom"):
