@@ -223,9 +223,7 @@ def run(options: argparse.Namespace) -> int:
             finally:
                 progress.close()
     except BrokenPipeError:
-        # Whoever read the results has gone. The interpreter flushes stdout once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return nobody_reads()
     except KeyboardInterrupt:
         # While the pool starts, or ends: at the end of the interpreter it would wait again.
         print("workpool: interrupted", file=sys.stderr, flush=True)
@@ -235,6 +233,12 @@ def run(options: argparse.Namespace) -> int:
     if work.failed:
         progress.say(f"{work.failed} of {work.done} failed")
     return EXIT_SOME_FAILED if work.failed else EXIT_OK
+
+
+def nobody_reads() -> int:
+    """Whoever read the results has gone; the interpreter flushes stdout once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
 
 
 def positive(text: str) -> int:
@@ -297,4 +301,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("workpool: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return nobody_reads()
     return status

@@ -162,6 +162,18 @@ def test_ctrl_c_ends_the_view_and_not_the_pool(standing: subprocess.Popen[str]) 
     assert standing.poll() is None
 
 
+def test_reader_that_goes_away_ends_the_view_quietly(standing: subprocess.Popen[str]) -> None:
+    with subprocess.Popen(
+        [*COMMAND, str(standing.pid), "--interval", "0.05"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=script_environment(),
+    ) as view:  # fmt: skip
+        assert view.stdout is not None and view.stderr is not None
+        assert view.stdout.readline().startswith("standing of process")
+        view.stdout.close()
+        assert view.wait(20) == 128 + signal.SIGPIPE
+        assert view.stderr.read() == ""
+
+
 def test_memory_that_is_no_control_segment_is_refused_by_its_head() -> None:
     for head, check in ((bytes(64), _look.ALIEN), (b"workpool" + b"\xff" * 56, _look.OTHER_RELEASE)):
         with pytest.raises(_look.NotAPool) as refused:
