@@ -1,6 +1,6 @@
 """The figures that workpool is held to, judged on the samples of one run.
 
-Source: issues 2 and 4, "Figures it must reach". On a quiet machine with 2 CPUs.
+Source: issues 2, 4, 5 and 6, "Figures it must reach". On a quiet machine with 2 CPUs.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
@@ -93,6 +93,10 @@ BARS = [
     _figure("messages", "to pool", 300_000, "burst of messages, worker to pool"),
     _figure("strong", "late", 3.0, "strong task behind one of 2 s, started elsewhere"),
     _figure("skewed", "unknown, of the best", 1.10, "skewed load, costs unknown, beside list scheduling"),
+    _figure("limits", "cancelled, in Python", 20.0, "task in Python code cancelled with force"),
+    _figure("limits", "timed out, in Python", 20.0, "task in Python code beyond its timeout"),
+    _figure("limits", "timed out in C, beyond the grace", 300.0, "task in C code: next task in a new worker"),
+    _figure("limits", "Ctrl-C, 10,000 queued", 1000.0, "Ctrl-C until nothing is left"),
     _figure("arrays", "8 KB in", 12.0, "8 KB array in, a number out"),
     _beside_a_copy("1 MB", 20.0, "us"),
     _beside_a_copy("64 MB", 0.0, "ms"),

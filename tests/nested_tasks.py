@@ -11,7 +11,7 @@ from typing import Any
 
 import pool_tasks as tasks
 
-from workpool import current_client
+from workpool import WorkerPool, current_client
 
 
 def fib(n: int) -> int:
@@ -71,6 +71,36 @@ def refused(arg: Any, client: Any) -> str:
     except (ValueError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return str(child.result(5))
+
+
+def sent(arg: Any, client: Any) -> Any:
+    """Children that are sent to workers, by id and strength; each says where it ran."""
+    if arg is None:
+        return client.worker_id
+    children = [
+        client.add_task(None, worker_affinity=seat, affinity_strength=strength, priority=priority)
+        for seat, strength, priority in arg
+    ]
+    return [child.result(20) for child in children]
+
+
+def sent_wrongly(options: dict[str, Any], client: Any) -> str:
+    try:
+        client.add_task(None, **options)
+    except (ValueError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "sent"
+
+
+def worker_of(*_: Any) -> int:
+    return current_client().worker_id
+
+
+def bound_through_an_inner_pool(seats: list[int]) -> list[list[int]]:
+    with WorkerPool() as pool:
+        views = [pool.options(worker_affinity=seat, affinity_strength="force", key="k") for seat in seats]
+        here = [view.submit(worker_of).result(20) for view in views]
+        return [here, *[list(view.map(worker_of, range(2), chunksize=1)) for view in views]]
 
 
 def mapped(n: int) -> list[int]:

@@ -6,12 +6,13 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from workpool.errors import QueueFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 class Admission:
@@ -29,6 +30,7 @@ class Admission:
         self._unfinished = unfinished
         self._entering = 0  # admitted, and not yet counted as unfinished
         self._lock = threading.Lock()  # guards it, for a few instructions at a time
+        self._here = threading.local()
 
     def has_room(self) -> bool:
         """Whether one more task may be offered."""
@@ -40,6 +42,9 @@ class Admission:
         Raises:
             QueueFull: There is no room, and the pool was told to raise then.
         """
+        if getattr(self._here, "kept", False):
+            self._here.kept = False
+            return True
         with self._lock:
             if self.has_room():
                 self._entering += 1
@@ -47,6 +52,17 @@ class Admission:
         if self._raises:
             raise QueueFull(f"{self.most} tasks are unfinished (max_pending)")
         return False
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """This thread was admitted before: its next enter(), inside, takes that place."""
+        self._here.kept = True
+        try:
+            yield
+        finally:
+            if self._here.kept:  # it did not come so far
+                self._here.kept = False
+                self.leave()
 
     def leave(self) -> None:
         """The task is offered, and counts itself."""

@@ -96,7 +96,9 @@ class PoolBlocks:
 
     def _run(self, fn: Callable[..., Any], plan: Any, low: int, high: int, items: int) -> Any:
         pool = self._pool
-        pool._grow_for(items)  # one task at first: the rule of tasks_per_worker would launch one worker
+        pool._sizing.grow_for(
+            items
+        )  # one task at first: the rule of tasks_per_worker would launch one worker
         task = pool.submit(fn, plan, low, high)
         try:
             return task.result()

@@ -94,13 +94,27 @@ class WorkerClient:
         return 0 if running is None else self._seat.cancel_address(running[0])
 
     def add_task(
-        self, arg: Any, *, key: Any = None, meta: Any = None, retries: int = 0, timeout: float | None = None
-    ) -> Task[Any]:
+        self, arg: Any, *, worker_affinity: int | None = None, affinity_strength: str | None = None,
+        key: Any = None, meta: Any = None, cost: float | None = None, priority: int = 0,
+        timeout: float | None = None, retries: int = 0,
+    ) -> Task[Any]:  # fmt: skip
         """Run the pool's entrypoint on ``arg``: here when this task waits for it, or in another worker.
 
-        The options are those of ``WorkerPool.add_task``.
+        The options are those of ``WorkerPool.add_task``, but that no task of a worker's runs
+        in the parent. Without ``worker_affinity`` the task is this worker's, lightly.
         """
-        return self._submit_through().add_task(arg, key, meta, retries, timeout)
+        if (
+            worker_affinity is None and affinity_strength is None and key is None and meta is None
+            and cost is None and priority == 0 and timeout is None and retries == 0
+        ):  # fmt: skip
+            return self._submit_through().add_task(arg)
+        from workpool.options import Options  # with typing, which few workers need
+
+        options = Options(
+            self._runner.workers, worker_affinity=worker_affinity, affinity_strength=affinity_strength,
+            key=key, meta=meta, cost=cost, priority=priority, timeout=timeout, retries=retries,
+        )  # fmt: skip
+        return self._submit_through().add_task(arg, options)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Task[Any]:
         """Run ``fn(*args, **kwargs)``: here when this task waits for it, or in another worker."""

@@ -74,7 +74,8 @@ class InnerPool(WorkerPool[Any, Any]):
             raise PoolClosed("cannot schedule new futures after shutdown")
         if star:
             iterables = tuple(zip(*iterables[0], strict=True))
-        return self._client.map(fn, *iterables, chunksize=chunksize)
+        submitter = self._client._submit_through()
+        return submitter.map(fn, iterables, chunksize, self._max_workers, options or PLAIN)
 
     async def add_task_async(self, arg: Any, **options: Any) -> Task[Any]:
         """``add_task``."""

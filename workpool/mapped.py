@@ -71,7 +71,7 @@ class PoolMap(Generic[T]):
                 window=buffersize or 2 * workers + 1,
                 buffered=buffersize is not None,
             )
-        pool._grow_for(len(items) if isinstance(items, list) else buffersize or 0)
+        pool._sizing.grow_for(len(items) if isinstance(items, list) else buffersize or 0)
         if buffersize is None:
             pool._gatherer.attend_in_thread()  # it goes on whether results are taken or not
         return mapping

@@ -24,7 +24,7 @@ from workpool.errors import ArenaFull
 from workpool.gather import Gatherer
 from workpool.loading import is_coroutine_function
 from workpool.mapping import Chunks, Mapping, apply_chunk
-from workpool.options import PLAIN, Options, checked_retries, checked_timeout
+from workpool.options import FORCE, MAIN, NONE, PLAIN, Options
 from workpool.payload import Functions
 from workpool.pressure import when_it_fits
 from workpool.task import Task
@@ -241,7 +241,7 @@ class NestedGatherer(Gatherer):
         self.ask_parent()
 
     def ask_parent(self) -> None:
-        """Have the supervisor look at what is asked of tasks, and at their time limits."""
+        """Have the supervisor look: what is asked of tasks, their time limits, whom they are bound to."""
         os.eventfd_write(self._runner.hungry_fd, 1)
 
     def waiter_list(self) -> list[Any]:
@@ -287,34 +287,29 @@ class Submitter:
         self._functions = Functions(runner.seat, runner.incarnation)
         self._last: tuple[object, Block | None] = (None, None)
 
-    def add_task(self, arg: Any, key: Any, meta: Any, retries: int, timeout: float | None) -> Task[Any]:
+    def add_task(self, arg: Any, options: Options = PLAIN) -> Task[Any]:
         """Run the pool's entrypoint on ``arg``."""
-        retries = checked_retries(retries)
         task: Task[Any] = Task(self._seat)
-        task.limit = checked_timeout(timeout) or 0.0
         task.argument = arg
-        self._start(task, None, _core.CALL_ONE, arg, key, meta, retries)
+        self._start(task, None, _core.CALL_ONE, arg, options)
         return task
 
     def submit(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: Options = PLAIN
     ) -> Task[Any]:
-        """Run ``fn(*args, **kwargs)``; of the options those that a worker can see to."""
+        """Run ``fn(*args, **kwargs)``."""
         task: Task[Any] = Task(self._seat)
-        task.limit = options.timeout or 0.0
         last, block = self._last
         if fn is not last:
             block = self._find(fn, task)
         if block is not None and not kwargs and options is PLAIN:
             self._gatherer.start(task, block, _core.CALL_MANY, args)
-            return task
-        tags = options.key, options.meta, options.retries
-        if block is None:
-            self._start(task, None, _core.CALL_OBJECT, (fn, args, kwargs), *tags)
+        elif block is None:
+            self._start(task, None, _core.CALL_OBJECT, (fn, args, kwargs), options)
         elif kwargs:
-            self._start(task, block, _core.CALL_KEYWORDS, (args, kwargs), *tags)
+            self._start(task, block, _core.CALL_KEYWORDS, (args, kwargs), options)
         else:
-            self._start(task, block, _core.CALL_MANY, args, *tags)
+            self._start(task, block, _core.CALL_MANY, args, options)
         return task
 
     def map(
@@ -323,8 +318,9 @@ class Submitter:
         iterables: tuple[Iterable[Any], ...],
         chunksize: int | None,
         workers: int,
+        options: Options = PLAIN,
     ) -> Iterator[Any]:
-        """``fn`` of each item, or of each tuple of items."""
+        """``fn`` of each item, or of each tuple of items; the options are those of each chunk."""
         star = len(iterables) != 1
         items = list(zip(*iterables, strict=False)) if star else list(iterables[0])
         call = _core.CALL_STARCHUNK if star else _core.CALL_CHUNK
@@ -333,9 +329,9 @@ class Submitter:
             task: Task[Any] = Task(self._seat)
             block = self._find(fn, task)
             if block is None:
-                self._start(task, None, _core.CALL_OBJECT, (apply_chunk, (fn, chunk, star), {}))
+                self._start(task, None, _core.CALL_OBJECT, (apply_chunk, (fn, chunk, star), {}), options)
             else:
-                self._start(task, block, call, chunk)
+                self._start(task, block, call, chunk, options)
             return task
 
         if chunksize is None and is_coroutine_function(fn):
@@ -354,23 +350,20 @@ class Submitter:
             self._last = (fn, block)
         return block
 
-    def _start(
-        self,
-        task: Task[Any],
-        block: Block | None,
-        call: int,
-        payload: Any,
-        key: Any = None,
-        meta: Any = None,
-        retries: int = 0,
-    ) -> None:
-        if key is not None or meta is not None:
-            task.key, task.meta = key, meta
+    def _start(self, task: Task[Any], block: Block | None, call: int, payload: Any, options: Options) -> None:
+        if options.seat == MAIN:
+            raise ValueError("worker_affinity='main' is for tasks that the parent submits")
+        if options.key is not None or options.meta is not None:
+            task.key, task.meta = options.key, options.meta
             call |= _core.CALL_TAGGED
-            payload = (key, meta, payload)
+            payload = (options.key, options.meta, payload)
+        if options.strength != NONE or options.priority:
+            task.bind(options.seat, options.strength, options.priority, options.cost or 0.0)
+        if options.timeout is not None:
+            task.limit = options.timeout
         if task.outcome_code == 0:
-            self._gatherer.start(task, block, call, payload, retries + 1)
-            if task.limit:
+            self._gatherer.start(task, block, call, payload, options.retries + 1)
+            if options.timeout is not None or options.strength == FORCE:
                 self._gatherer.ask_parent()
 
 

@@ -29,7 +29,7 @@ PRIORITIES = range(-8, 8)
 _MOST_RETRIES = 252  # the count of attempts has a byte, and WP_DECODE_DEATHS more are allowed
 
 
-def checked_retries(retries: object) -> int:
+def _retries(retries: object) -> int:
     """``retries``, if it is a whole number in its range."""
     if type(retries) is not int:
         raise TypeError(f"retries must be a whole number, not {retries!r}")
@@ -38,7 +38,7 @@ def checked_retries(retries: object) -> int:
     return retries
 
 
-def checked_timeout(timeout: object) -> float | None:
+def _timeout(timeout: object) -> float | None:
     """``timeout``, if it is a positive number of seconds or None."""
     if timeout is None:
         return None
@@ -124,8 +124,8 @@ class Options:
         if priority not in PRIORITIES:
             raise ValueError(f"priority must be from {PRIORITIES[0]} to {PRIORITIES[-1]}, not {priority}")
         self.priority = priority
-        self.retries = checked_retries(retries)
-        self.timeout = checked_timeout(timeout)
+        self.retries = _retries(retries)
+        self.timeout = _timeout(timeout)
         if self.timeout is not None and self.seat == MAIN:
             raise ValueError("timeout cannot be had with worker_affinity='main': nothing could end the task")
 

@@ -58,9 +58,6 @@ class Placement:
         inherent_cost: Callable[[Task[Any]], float] | None,
         worker_cost: Callable[[Task[Any], Worker], float] | None,
     ) -> None:
-        for name, estimator in (("inherent_cost", inherent_cost), ("worker_cost", worker_cost)):
-            if estimator is not None and not callable(estimator):
-                raise TypeError(f"{name} must be a callable, not {estimator!r}")
         self._gatherer = gatherer
         self._supervisor = supervisor
         self._events = events

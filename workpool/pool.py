@@ -5,20 +5,19 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
-import itertools
 import sys
-import weakref
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TextIO, TypeVar, Unpack, overload
 
-from workpool import _core, client, environment
+from workpool import _core, client
 from workpool.admission import Admission
-from workpool.cpus import usable_cpus
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
 from workpool.mapped import PoolMap
 from workpool.options import MAIN, Options, OptionsView, PoolOptions, TaskOptions
 from workpool.runtime import Runtime, abandon
+from workpool.settings import Settings
 from workpool.statistics import PoolStatistics, snapshot
 from workpool.task import Task
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from collections.abc import Mapping as MappingOf
+    from contextlib import AbstractContextManager
     from multiprocessing.context import BaseContext
     from types import ModuleType, TracebackType
 
@@ -39,19 +39,6 @@ if TYPE_CHECKING:
 A = TypeVar("A")
 R = TypeVar("R")
 T = TypeVar("T")
-
-# Twice what waking a sleeper costs on common machines: a miss costs no more than a wake
-# would have, and a hit saves it (Karlin et al., competitive spinning, 1990).
-_SPIN_SECONDS = 60e-6
-
-_NEVER = 1 << 62
-
-# Long enough for clean-up that writes a file, short enough for somebody who waits.
-_GRACE_SECONDS = 1.0
-
-_START_METHODS = ("exec", "spawn", "forkserver", "fork")
-
-_pool_numbers = itertools.count(1)
 
 
 class WorkerPool(Executor, Generic[A, R]):
@@ -142,71 +129,33 @@ class WorkerPool(Executor, Generic[A, R]):
         inherent_cost: Callable[[Task[Any]], float] | None = None,
         worker_cost: Callable[[Task[Any], Worker], float] | None = None,
     ) -> None:
-        if start_method is None and mp_context is None:
-            start_method = environment.choice("WORKPOOL_START_METHOD", _START_METHODS)
-        if memory is None:
-            memory = environment.size("WORKPOOL_MEMORY")
-        if spin is None:
-            spin = environment.seconds("WORKPOOL_SPIN")
-        if grace is None:
-            grace = environment.seconds("WORKPOOL_GRACE")
-            grace = _GRACE_SECONDS if grace is None else grace
-        if start_method is not None and mp_context is not None:
-            raise ValueError("give start_method or mp_context, not both")
-        if start_method not in (None, *_START_METHODS):
-            raise ValueError(
-                f"start_method must be 'exec', 'spawn', 'forkserver' or 'fork', not {start_method!r}"
-            )
-        if mp_context is not None and not hasattr(mp_context, "get_start_method"):
-            raise TypeError(f"mp_context must be a multiprocessing context, not {type(mp_context).__name__}")
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        for option, estimator in (("inherent_cost", inherent_cost), ("worker_cost", worker_cost)):
-            if estimator is not None and not callable(estimator):
-                raise TypeError(f"{option} must be a callable, not {estimator!r}")
-        self._max_workers = _worker_count(max_workers)
-        _check_at_least("tasks_per_worker", tasks_per_worker, 0)
-        _check_at_least("worker_concurrency", worker_concurrency, 1)
-        if memory is not None:
-            _check_at_least("memory", memory, 1)
-        if spin is not None:
-            _check_at_least("spin", spin, 0)
-        _check_at_least("grace", grace, 0)
-        for option, bound in (
-            ("max_pending", max_pending), ("max_tasks_per_child", max_tasks_per_child),
-            ("max_memory_per_child", max_memory_per_child), ("inner_threads", inner_threads),
-        ):  # fmt: skip
-            if bound is not None:
-                _check_at_least(option, bound, 1)
-        if when_full not in ("block", "raise"):
-            raise ValueError(f"when_full must be 'block' or 'raise', not {when_full!r}")
-        self.name = name or f"workpool-{next(_pool_numbers)}"
-        self._tasks_per_worker = tasks_per_worker
-        self._closed = self._cancelled = False
-        self._runtime = runtime = Runtime(
-            name=self.name, workers=self._max_workers, cpus=usable_cpus(), memory=memory,
-            spin=_SPIN_SECONDS if spin is None else spin, concurrency=worker_concurrency,
-            inner_threads=inner_threads, grow_at=tasks_per_worker or _NEVER, grace=grace,
-            max_tasks=max_tasks_per_child, max_memory=max_memory_per_child,
-            method=start_method, context=mp_context, entrypoint=find(entrypoint, entrypoint_name),
-            initializer=initializer, initargs=initargs, inherent_cost=inherent_cost, worker_cost=worker_cost,
+        settings = Settings(
+            max_workers=max_workers, tasks_per_worker=tasks_per_worker, worker_concurrency=worker_concurrency,
+            start_method=start_method, mp_context=mp_context, initializer=initializer, initargs=initargs,
+            memory=memory, spin=spin, inner_threads=inner_threads, grace=grace, max_pending=max_pending,
+            when_full=when_full, max_tasks_per_child=max_tasks_per_child,
+            max_memory_per_child=max_memory_per_child, name=name, inherent_cost=inherent_cost,
+            worker_cost=worker_cost,
         )  # fmt: skip
+        self.name = settings.name
+        self._max_workers = settings.max_workers
+        self._closed = self._cancelled = False
+        self._runtime = runtime = Runtime(settings, find(entrypoint, entrypoint_name))
         self._seat = runtime.seat
-        self._gatherer = runtime.gatherer
+        self._gatherer = gatherer = runtime.gatherer
         self._supervisor = runtime.supervisor
+        self._sizing = runtime.sizing
         self._admission: Admission | None = None
-        if max_pending is not None:
-            gatherer = runtime.gatherer
-            self._admission = Admission(max_pending, when_full == "raise", lambda: gatherer.unfinished)
+        if settings.max_pending is not None:
+            self._admission = Admission(
+                settings.max_pending, when_full == "raise", lambda: gatherer.unfinished
+            )
         self._placement = runtime.placement
         self._note_placing(self._placement.active)
         self._last: tuple[object, Block | None] = (None, None)
-        self._grow_at = 0 if tasks_per_worker else -1
         self._keep_running = abandon(self, runtime)
-        feed = weakref.WeakMethod(self._feed)  # the supervisor must not keep a dropped pool alive
-        self._supervisor.on_hungry = lambda: (feed() or _nothing)()
         if tasks_per_worker == 0:
-            self._grow()
+            self._sizing.grow()
 
     # ---- tasks -----------------------------------------------------------------------
 
@@ -311,7 +260,7 @@ class WorkerPool(Executor, Generic[A, R]):
         if options is None and self._is_plain and task.outcome_code == 0:
             # _start_accepted() for most: each call counts here.
             self._gatherer.start(task, block, call, payload)
-            if seat.outstanding > self._grow_at or supervisor.broken is not None:
+            if seat.outstanding > self._sizing.grow_at or supervisor.broken is not None:
                 self._see_to_workers()
         elif self._admission is None:
             self._start_accepted(task, block, call, payload, options)
@@ -345,8 +294,8 @@ class WorkerPool(Executor, Generic[A, R]):
         broken = self._supervisor.broken
         if broken is not None:  # no worker will come: while this task was offered, or a map's before it
             self._gatherer.cancel_queued(broken)
-        if self._seat.outstanding > self._grow_at:
-            self._grow()
+        if self._seat.outstanding > self._sizing.grow_at:
+            self._sizing.grow()
 
     def _start_here(
         self, task: Task[Any], fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any],
@@ -380,26 +329,24 @@ class WorkerPool(Executor, Generic[A, R]):
         Returns:
             The task, once it is accepted: ``await`` that for its result.
         """
-        await self._wait_for_room()
-        return self.add_task(arg, **options)
+        with await self._admitted():
+            return self.add_task(arg, **options)
 
     async def submit_async(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Task[T]:
         """``submit`` that waits as ``add_task_async`` does."""
-        await self._wait_for_room()
-        return self.submit(fn, *args, **kwargs)
+        with await self._admitted():
+            return self.submit(fn, *args, **kwargs)
 
-    async def _wait_for_room(self) -> None:
-        # Between the look and the task no other coroutine runs; another thread may be quicker,
-        # and then the task waits for it as in any thread.
-        while not self._has_room():
-            self._admission_raises()
-            await self._runtime.when(self._has_room)
-
-    def _admission_raises(self) -> None:
-        """Raise ``QueueFull`` if the pool was told to."""
+    async def _admitted(self) -> AbstractContextManager[None]:
+        """Wait until one more task may be unfinished; its place is kept inside the context."""
         admission = self._admission
-        if admission is not None and admission.enter():
-            admission.leave()
+        if admission is None:
+            return nullcontext()
+        while not admission.enter():
+            await self._runtime.when(self._has_room)
+            if self._closed or self._supervisor.broken is not None:
+                self._refuse()
+        return admission.kept()
 
     def _refuse(self) -> NoReturn:
         if self._seat.is_forked:
@@ -576,8 +523,7 @@ class WorkerPool(Executor, Generic[A, R]):
         self._ranges().loop(kernel, n, args, grain, seed)
 
     def _ranges(self) -> PoolBlocks:
-        if self._closed or self._supervisor.broken is not None:
-            self._refuse()
+        self._check_open()
         from workpool.blocks import PoolBlocks  # with NumPy
 
         return PoolBlocks(self)
@@ -592,44 +538,14 @@ class WorkerPool(Executor, Generic[A, R]):
 
     # ---- the pool --------------------------------------------------------------------
 
-    def _grow_for(self, items: int) -> None:
-        """Work of so many items begins."""
-        if self._grow_at != _NEVER:
-            self._grow(items)
-
-    def _grow(self, pending: int = 0) -> None:
-        """Launch what the rule of ``tasks_per_worker`` asks for, with ``pending`` items to come."""
-        supervisor = self._supervisor
-        if self._tasks_per_worker == 0 or self._runtime.launches_at_once:
-            wanted = self._max_workers
-        else:
-            pending = max(pending, self._gatherer.queued)
-            wanted = max(1, min(self._max_workers, int(-(-pending // self._tasks_per_worker))))
-        supervisor.want(wanted)
-        self._note_size()
-
-    def _feed(self) -> None:
-        """A worker has many tasks of its own: launch by all tasks there are."""
-        if self._grow_at != _NEVER and not self._closed:
-            _, _, ready, claimed, running, _ = self._seat.phases()
-            self._grow(ready + claimed + running)
-
-    def _note_size(self) -> None:
-        wanted = self._supervisor.wanted
-        if wanted >= self._max_workers or (self._tasks_per_worker == 0 and wanted > 0):
-            self._grow_at = _NEVER
-        else:
-            self._grow_at = int(wanted * self._tasks_per_worker)
-
     def resize_up_to(self, n: int) -> None:
         """Launch workers until there are ``n``; more are left alone.
 
         Raises:
             ValueError: ``n`` is more than ``max_workers``, or not positive.
         """
-        self._check_size(n, 1)
-        self._supervisor.want(n, at_once=True)
-        self._note_size()
+        self._check_open()
+        self._sizing.resize_up_to(n)
 
     def resize_down_to(self, n: int) -> None:
         """Retire workers until ``n`` are left: idle ones first, and none before its task is done.
@@ -638,19 +554,12 @@ class WorkerPool(Executor, Generic[A, R]):
         ``"force"`` it finishes first, and to bind more raises ``ValueError``. When more work
         comes than the rule of ``tasks_per_worker`` allows for, workers are launched again.
         """
-        self._check_size(n, 0)
-        self._runtime.retire(n)
-        self._note_size()
-        if n == 0 and self._gatherer.queued:
-            self._grow()
+        self._check_open()
+        self._sizing.resize_down_to(n)
 
-    def _check_size(self, n: int, least: int) -> None:
+    def _check_open(self) -> None:
         if self._closed or self._supervisor.broken is not None:
             self._refuse()
-        if not isinstance(n, int):
-            raise TypeError(f"a number of workers must be a whole number, not {n!r}")
-        if n < least or n > self._max_workers:
-            raise ValueError(f"{n} workers: this pool has from {least} to {self._max_workers} (max_workers)")
 
     def run_on_workers(self, fn: Callable[..., T], *args: Any) -> list[T]:
         """``fn(*args)`` once on each worker that there is now, in the order of their ids.
@@ -770,7 +679,7 @@ class WorkerPool(Executor, Generic[A, R]):
         if self._closed or self._seat.is_forked:
             self._refuse()
         if self._supervisor.wanted == 0:
-            self._grow()
+            self._sizing.grow()
         self._runtime.when(self._supervisor.is_ready).result(timeout)
         if self._supervisor.broken is not None:
             raise self._supervisor.broken
@@ -810,7 +719,7 @@ class WorkerPool(Executor, Generic[A, R]):
             cancel_futures: Cancel what no worker has begun.
         """
         self._closed = True
-        self._grow_at = _NEVER
+        self._sizing.end()
         if self._seat.is_forked:
             return
         if cancel_futures:
@@ -860,24 +769,3 @@ def _is_interrupt(kind: type[BaseException]) -> bool:
     return issubclass(kind, KeyboardInterrupt) or (
         kind.__name__ == "CancelledError" and kind.__module__ == "asyncio.exceptions"
     )
-
-
-def _nothing() -> None:
-    pass
-
-
-def _worker_count(max_workers: int | None) -> int:
-    if max_workers is None:
-        return min(usable_cpus(), _core.MAX_SEATS - 1)
-    if max_workers <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    if max_workers >= _core.MAX_SEATS:
-        raise ValueError(f"max_workers must be at most {_core.MAX_SEATS - 1}")
-    return max_workers
-
-
-def _check_at_least(name: str, value: float, least: int) -> None:
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}")

@@ -9,13 +9,15 @@ SPDX-License-Identifier: BSD-3-Clause
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workpool import _core, environment, launcher, logs, payload, stacks
+from workpool.cpus import usable_cpus
 from workpool.errors import ForkedPool, PoolClosed
 from workpool.events import WORKER_LAUNCHED, WORKER_LOST, Events
 from workpool.gather import Gatherer
@@ -23,6 +25,7 @@ from workpool.local import Local
 from workpool.messages import PoolMessages
 from workpool.placement import Placement
 from workpool.segments import Segments
+from workpool.sizing import Sizing
 from workpool.supervisor import Supervisor
 from workpool.task import Task
 from workpool.trimming import Trimmer
@@ -30,11 +33,9 @@ from workpool.worker import WorkerConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from multiprocessing.context import BaseContext
 
     from workpool.loading import EntrypointSpec
-    from workpool.supervisor import Worker
-
+    from workpool.settings import Settings
 
 # After Ctrl-C a task has so long to clean up: whoever waits for the prompt has lost patience.
 _INTERRUPT_GRACE_SECONDS = 0.3
@@ -43,23 +44,15 @@ _INTERRUPT_GRACE_SECONDS = 0.3
 class Runtime:
     """One pool's segments, seat, gatherer, supervisor and functions."""
 
-    def __init__(
-        self, *, name: str, workers: int, cpus: int, memory: int | None, spin: float, concurrency: int,
-        inner_threads: int | None,
-        grow_at: float, grace: float, max_tasks: int | None, max_memory: int | None, method: str | None,
-        context: BaseContext | None,
-        entrypoint: EntrypointSpec, initializer: Callable[..., object] | None, initargs: tuple[Any, ...],
-        inherent_cost: Callable[[Task[Any]], float] | None,
-        worker_cost: Callable[[Task[Any], Worker], float] | None,
-    ) -> None:  # fmt: skip
+    def __init__(self, settings: Settings, entrypoint: EntrypointSpec) -> None:
         if _ending:
             raise PoolClosed("cannot make a pool: the interpreter is shutting down")
-        self.name = name
+        self.name = name = settings.name
         self.entrypoint = entrypoint
-        seats = workers + 1
+        seats = settings.max_workers + 1
         _fill_standard_descriptors()
-        work = payload.dumps((entrypoint, initializer, initargs))
-        self.segments = Segments(seats, cpus, memory, polls=_polls())
+        work = payload.dumps((entrypoint, settings.initializer, settings.initargs))
+        self.segments = Segments(seats, usable_cpus(), settings.memory, polls=_polls())
         self._fds = [os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK) for _ in range(seats)]
         parent_pidfd = os.pidfd_open(os.getpid())
         hungry_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -68,23 +61,23 @@ class Runtime:
         segments = self.segments
         self.seat = _core.Seat(segments.control.buf, segments.arena.buf, segments.arena_fd, 0)
         self.seat.on_outcome(payload.unpack_outcome)
-        self.seat.spin(spin)
+        self.seat.spin(settings.spin)
         for index, fd in enumerate(self._fds):
             self.seat.eventfd(index, fd)
         config = WorkerConfig(
             control_fd=segments.control_fd, arena_fd=segments.arena_fd, control_bytes=segments.control.size,
             arena_bytes=segments.arena.size, parent_pidfd=parent_pidfd, eventfds=tuple(self._fds),
-            sys_path=_sys_path(), spin=spin, concurrency=concurrency, work=work, grow_at=grow_at,
-            grace=grace, max_tasks=max_tasks, max_memory=max_memory, hungry_fd=hungry_fd,
-            stacks_fd=self._stacks_fd, lifeline_fd=lifeline, lifeline_end=lifeline_end,
-            levels=logs.levels(), name=name, inner_threads=inner_threads,
+            sys_path=_sys_path(), spin=settings.spin, concurrency=settings.worker_concurrency, work=work,
+            grow_at=settings.tasks_per_worker or math.inf, grace=settings.grace,
+            max_tasks=settings.max_tasks_per_child, max_memory=settings.max_memory_per_child,
+            hungry_fd=hungry_fd, stacks_fd=self._stacks_fd, lifeline_fd=lifeline, lifeline_end=lifeline_end,
+            levels=logs.levels(), name=name, inner_threads=settings.inner_threads,
         )  # fmt: skip
         self._fds += [parent_pidfd, self._stacks_fd, lifeline, lifeline_end]
         self.trimmer = Trimmer(self.seat, name)
         self.functions = payload.Functions(self.seat, 0)
-        self.supervisor = Supervisor(
-            self.seat, launcher.make(method, context, config), seats, name, hungry_fd, grace
-        )
+        launch = launcher.make(settings.start_method, settings.mp_context, config)
+        self.supervisor = Supervisor(self.seat, launch, seats, name, hungry_fd, settings.grace)
         self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)
         self.seat.gatherer = self.gatherer
         self.gatherer.on_ask = self.supervisor.ask
@@ -97,7 +90,11 @@ class Runtime:
         self.events = events = Events(name)
         self.supervisor.on_launched = lambda worker: events.emit(WORKER_LAUNCHED, worker)
         self.supervisor.on_lost = lambda worker, exitcode: events.emit(WORKER_LOST, worker, exitcode)
-        self.placement = Placement(self.gatherer, self.supervisor, events, inherent_cost, worker_cost)
+        self.placement = Placement(
+            self.gatherer, self.supervisor, events, settings.inherent_cost, settings.worker_cost
+        )
+        self.sizing = Sizing(self, settings.max_workers, settings.tasks_per_worker)
+        self.supervisor.on_hungry = self.sizing.feed
         self._making = threading.Lock()
         self._dumping = threading.Lock()
         self._finishing = threading.Lock()

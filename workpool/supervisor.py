@@ -338,6 +338,7 @@ class Supervisor:
                 if fd == self._eventfd:
                     os.eventfd_read(self._eventfd)
                     self._limits.note(0.0)  # it may be a worker that asks
+                    self._want_bound()
                     self.on_hungry()
                     while self._calls:
                         self._call(self._calls.pop())
@@ -432,6 +433,13 @@ class Supervisor:
             else:
                 self._announced.append(self._workers[seat])
             _log.debug("%s: launched worker %d, pid %d", self.name, seat, process.pid)
+
+    def _want_bound(self) -> None:
+        """Launch where a worker has bound a task and nobody was ever wanted."""
+        with self._changed:
+            for seat in range(1, self._most + 1):
+                if seat not in self._wanted and seat not in self._retired and self.seat.is_bound(seat):
+                    self._want(seat)
 
     def _bury(self, worker: Worker) -> None:
         """The kernel says that the worker's process is gone."""

@@ -41,14 +41,20 @@ class Trimmer:
         self._stirred = threading.Event()
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
+        self._opening = threading.Lock()
         self.high_bytes = 0
         seat.on_stir = self._stir
 
     def _stir(self) -> None:
         """Something was allocated, for the first time since the last trim."""
-        if self._thread is None and not self._end.is_set():
-            self._thread = threading.Thread(target=self._run, name=f"{self._name}-trimmer", daemon=True)
-            self._thread.start()
+        with self._opening:
+            if self._thread is None and not self._end.is_set():
+                thread = threading.Thread(target=self._run, name=f"{self._name}-trimmer", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # the interpreter ends, and all memory with it
+                    return
+                self._thread = thread
         self._stirred.set()
 
     def _run(self) -> None:
@@ -83,7 +89,8 @@ class Trimmer:
 
     def close(self) -> None:
         """End the thread."""
-        self._end.set()
+        with self._opening:
+            self._end.set()
         self._stirred.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()

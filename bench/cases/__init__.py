@@ -56,6 +56,7 @@ NAMES = (
     "skewed",
     "strong",
     "messages",
+    "limits",
     "arrays",
     "kill",
     "floor",

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import migrating_tasks
+import numpy as np
 import pytest
 from helpers import ROOT, wait_until
-from migrating_tasks import add, fail, initial_value, initialize, place, square
+from migrating_tasks import add, fail, initial_value, initialize, place, square, total
 
 from workpool import WorkerPool, usable_cpus
 
@@ -62,7 +63,8 @@ def common(pool: Any) -> dict[str, Any]:
     futures = {name: getattr(concurrent.futures, name) for name in ("wait", "as_completed")}
     return {
         "pool": pool, "items": ITEMS, "pairs": [(x, 2 * x) for x in ITEMS], "seen": [], "square": square,
-        "add": add, "fail": fail, "initialize": initialize, "place": place, **asyncio_names, **futures,
+        "add": add, "fail": fail, "total": total, "ones": np.ones,
+        "initialize": initialize, "place": place, **asyncio_names, **futures,
     }  # fmt: skip
 
 
@@ -76,7 +78,8 @@ def ours() -> dict[str, Any]:
 def of_multiprocessing() -> dict[str, Any]:
     pool = multiprocessing.get_context("fork").Pool(2)
     make = multiprocessing.get_context("fork").Pool
-    return common(pool) | {"Pool": make, "result": pool.apply_async(square, (3,))}
+    own = {"Pool": make, "RawArray": multiprocessing.RawArray, "frombuffer": np.frombuffer}
+    return common(pool) | own | {"result": pool.apply_async(square, (3,))}
 
 
 def of_futures() -> dict[str, Any]:

@@ -113,6 +113,32 @@ def test_a_full_pool_does_not_hold_up_the_event_loop(gate: Gate) -> None:
         assert turns == 20 and results == [5, *range(100)]
 
 
+def test_a_place_that_a_coroutine_waited_for_is_not_taken_by_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with WorkerPool(tasks.echo, max_workers=1, max_pending=1) as pool:
+        add_task, threads = pool.add_task, []
+
+        def add_task_late(arg: int) -> Any:
+            thread = threading.Thread(target=pool.submit, args=(tasks.echo, 0))
+            thread.start()
+            thread.join(0.1)
+            threads.append(thread)
+            task = add_task(arg)
+            assert thread.is_alive()  # it waits: we have not, which would have held up the loop
+            return task
+
+        async def main() -> int:
+            with pytest.raises(ValueError, match="timeout"):
+                await pool.add_task_async(0, timeout=-1.0)  # its place is free again
+            monkeypatch.setattr(pool, "add_task", add_task_late)
+            return await (await pool.add_task_async(5))
+
+        assert asyncio.run(main()) == 5
+        for thread in threads:
+            thread.join(20)
+
+
 def test_who_waits_for_room_is_told_when_the_pool_is_shut(gate: Gate) -> None:
     pool: Pool = WorkerPool(max_workers=1, max_pending=1)
     gate.hold(pool)

@@ -107,6 +107,53 @@ def test_child_sees_its_key_and_meta_and_its_task_its_argument() -> None:
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("method", ["exec", "fork"])
+def test_child_runs_where_it_is_bound_even_if_nobody_sat_there(method: str) -> None:
+    with WorkerPool(nested.sent, max_workers=3, start_method=method) as pool:
+        pool.wait_ready()
+        for _ in range(3):
+            assert pool.add_task([(seat, "force", 0) for seat in (1, 2, 3, 2)]).result(30) == [1, 2, 3, 2]
+
+
+def test_child_bound_to_a_worker_that_was_retired_still_runs_there() -> None:
+    with WorkerPool(nested.sent, max_workers=2, tasks_per_worker=0) as pool:
+        pool.wait_ready()
+        pool.resize_down_to(1)
+        assert pool.add_task([(2, "force", 0), (1, "force", 0)]).result(30) == [2, 1]
+
+
+def test_child_may_prefer_a_worker_and_have_a_priority() -> None:
+    with WorkerPool(nested.sent, max_workers=2, tasks_per_worker=0) as pool:
+        pool.wait_ready()
+        preferred = [(1 + n % 2, ("light", "strong")[n // 2 % 2], n % 5 - 2) for n in range(40)]
+        assert set(pool.add_task(preferred).result(30)) <= {1, 2}
+        assert set(pool.add_task([(None, None, 3 - n) for n in range(6)]).result(30)) <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"worker_affinity": 9}, "ValueError: worker_affinity names no worker of this pool"),
+        ({"worker_affinity": "main"}, "ValueError: worker_affinity='main' is for tasks that the parent"),
+        ({"affinity_strength": "force"}, "ValueError: affinity_strength='force' without worker_affinity"),
+        ({"priority": 100}, "ValueError: priority must be from -8 to 7"),
+        ({"cost": -1}, "ValueError: cost must be a finite number"),
+        ({"retries": 300}, "ValueError: retries must be from 0"),
+        ({"timeout": 0}, "ValueError: timeout must be greater than 0"),
+    ],
+)
+def test_options_out_of_range_are_refused_in_a_worker_as_in_the_parent(options: Any, said: str) -> None:
+    with WorkerPool(nested.sent_wrongly, max_workers=1) as pool:
+        assert pool.add_task(options).result(20).startswith(said)
+
+
+def test_options_of_a_pool_inside_a_worker_are_those_of_its_tasks() -> None:
+    with WorkerPool(max_workers=2, tasks_per_worker=0) as pool:
+        pool.wait_ready()
+        told = pool.submit(nested.bound_through_an_inner_pool, [1, 2]).result(30)
+    assert told == [[1, 2], [1, 1], [2, 2]]
+
+
 def test_retries_out_of_range_are_refused_as_by_the_pool() -> None:
     with WorkerPool(nested.refused, max_workers=1) as pool:
         said = {retries: pool.add_task(retries).result(20) for retries in (0, 3, -1, 255, 300, 1.5)}

@@ -3,11 +3,13 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
+import contextlib
 import gc
 import os
 import signal
 import threading
 import time
+import types
 from typing import Any
 
 import array_tasks as tasks
@@ -15,7 +17,7 @@ import numpy as np
 import pytest
 from helpers import wait_until
 
-from workpool import ArenaFull, WorkerPool, current_client
+from workpool import ArenaFull, PoolClosed, WorkerPool, current_client, trimming
 
 Pool = WorkerPool[Any, Any]
 
@@ -130,3 +132,22 @@ def test_memory_stays_while_it_is_used(pool: Pool) -> None:
     while time.monotonic() < end:
         pool.submit(tasks.total, np.ones(500_000)).result()
         assert pool.statistics().arena_committed_bytes > 4_000_000
+
+
+def test_pool_that_ends_while_its_trimmer_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    class Slow(threading.Thread):
+        """Starts late: another thread has time to end the pool before."""
+
+        def start(self) -> None:
+            threading.Thread(target=lambda: (pool.dispose(), ended.set())).start()
+            ended.wait(0.3)
+            super().start()
+
+    names = {**vars(threading), "Thread": Slow}
+    monkeypatch.setattr(trimming, "threading", types.SimpleNamespace(**names))
+    with WorkerPool(max_workers=1) as pool:
+        with contextlib.suppress(PoolClosed):  # it came too late
+            pool.submit(tasks.total, np.ones(200_000))
+        assert ended.wait(20)
