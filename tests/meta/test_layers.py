@@ -98,6 +98,8 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "inner",
         "limits",
         "quarantine",
+        "settings",
+        "sizing",
         "local",
         "mapped",
         "placement",
