@@ -14,4 +14,5 @@ __all__ = ["open_pool", "version"]
 
 def version() -> str:
     # Where it is from: a checkout and an installed package are easily taken for one another.
-    return f"{__version__}, {Path(inspect.getfile(WorkerPool)).parent}"
+    here = Path(inspect.getfile(WorkerPool)).parents[1] == Path(__file__).parents[2]
+    return f"{__version__}, {'the checkout' if here else 'installed'}"
