@@ -18,7 +18,13 @@ IN_SDIST = (
     "tests/conftest.py",
     "workpool/_core.pyx",
 )
-IN_WHEEL = ("workpool/__init__.py", "workpool/_core.pyi", "workpool/cli.py", "workpool/py.typed")
+IN_WHEEL = (
+    "workpool/__init__.py",
+    "workpool/_core.pyi",
+    "workpool/cli.py",
+    "workpool/measure/command.py",
+    "workpool/py.typed",
+)
 NOT_IN_WHEEL = (".c", ".h", ".pxd", ".pyx")
 
 
@@ -36,7 +42,9 @@ def check(dist: Path) -> list[str]:
     with tarfile.open(dist) as sdist:
         names = [name.partition("/")[2] for name in sdist.getnames()]
     wrong = [f"lacks {name}" for name in IN_SDIST if name not in names]
-    return wrong + [f"has {name}" for name in names if name.endswith((".so", ".pyc"))]
+    return wrong + [
+        f"has {name}" for name in names if name.endswith((".so", ".pyc")) or "node_modules" in name
+    ]
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.cases import load
-from bench.report import Results, number
+from bench.report import Results
 from bench.rivals import OURS
+from workpool.measure.figures import number
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,16 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
-from bench import cases, machine
+from bench import cases
 from bench.rivals import OURS
+from workpool.measure import machine
+from workpool.measure.figures import number, quartiles, table
 
 # Raised when a reader of old files would misread a new one.
 FORMAT = 1
-# Above this, in CPUs, others disturb what is measured.
-NOISY_CPUS = 0.05
 
 
 @dataclass
@@ -52,8 +52,9 @@ class Results:
         """
         ours, theirs = self.values(case, figure), self.values(case, figure, rival)
         if cases.load(case).FIGURES[figure].less_is_better:
-            return median(b / a for a, b in zip(ours, theirs, strict=False))
-        return median(a / b for a, b in zip(ours, theirs, strict=False))
+            ours, theirs = theirs, ours
+        # Of nothing and something; tasks lost may be none.
+        return median(a / b if b else float("inf") if a else 1.0 for a, b in zip(ours, theirs, strict=False))
 
     def to_json(self) -> str:
         """One object: the fields of this class; medians are for the reader to take."""
@@ -72,33 +73,31 @@ def load(path: Path) -> Results:
     return Results(**stored)
 
 
-def number(value: float) -> str:
-    """Three digits that count, thousands apart."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def quartiles(values: list[float]) -> tuple[float, float]:
-    if len(values) < 2:
-        return values[0], values[0]
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return low, high
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, which also reads well as it is; numbers to the right."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-
-    def aligned(row: list[str]) -> str:
-        cells = [
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return f"| {' | '.join(cells)} |"
-
-    rule = ["-" * width if i < 2 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-    return "\n".join([aligned(head), f"| {' | '.join(rule)} |", *map(aligned, rows)])
+def merge(parts: list[Results]) -> Results:
+    """One run of several: other cases, other rivals, or further repeats of the same."""
+    first = parts[0]
+    whole = Results(first.machine, dict(first.settings), first.date)
+    for part in parts:
+        if part.settings["scale"] != first.settings["scale"]:
+            raise ValueError("the parts have samples of different lengths")
+        if any(part.machine[key] != first.machine[key] for key in ("cpu", "cpus_usable", "python")):
+            raise ValueError("the parts are of different machines")
+        whole.others_cpus = max(whole.others_cpus, part.others_cpus)
+        whole.settings["repeats"] = max(whole.settings["repeats"], part.settings["repeats"])
+        whole.versions |= part.versions
+        whole.absent |= part.absent
+        whole.failed |= part.failed
+        for case, figures in part.samples.items():
+            for figure, by_rival in figures.items():
+                for rival, values in by_rival.items():
+                    whole.samples.setdefault(case, {}).setdefault(figure, {}).setdefault(rival, []).extend(
+                        values
+                    )
+    # What one part could not do another may have done.
+    done = {f"{case}, {rival}" for case, of in whole.samples.items() for by in of.values() for rival in by}
+    whole.failed = {what: why for what, why in whole.failed.items() if what not in done}
+    whole.absent = {name: why for name, why in whole.absent.items() if name not in whole.versions}
+    return whole
 
 
 def case_table(results: Results, case: str) -> str:
@@ -136,7 +135,7 @@ def page(results: Results) -> str:
         f"Medians of {results.settings['repeats']} repeats, with quartiles. Other processes kept "
         f"{results.others_cpus:.2f} CPUs busy meanwhile."
     )
-    if results.others_cpus > NOISY_CPUS:
+    if results.others_cpus > machine.NOISY_CPUS:
         lines.append("**Noisy: the machine was not quiet, so no bar is decided by this run.**")
     if results.settings["scale"] != 1:
         lines.append("**A quick look: short samples, so no bar is decided by this run.**")
@@ -151,12 +150,12 @@ def page(results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def save(results: Results, folder: Path) -> Path:
+def save(results: Results, folder: Path, text: str, kind: str = "") -> Path:
     """Write JSON and Markdown into the folder, named by date and machine; the Markdown's path."""
     cpu = re.sub(r"[^a-z0-9]+", "-", str(results.machine["cpu"]).lower()).strip("-")
-    stem = f"{results.date[:16].replace(':', '')}-{cpu}-py{results.machine['python']}"
+    stem = f"{results.date[:16].replace(':', '')}-{kind}{cpu}-py{results.machine['python']}"
     path = folder / f"{stem}.md"
     path.parent.mkdir(exist_ok=True)
     path.with_name(f"{stem}.json").write_text(results.to_json())
-    path.write_text(page(results))
+    path.write_text(text)
     return path

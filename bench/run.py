@@ -7,10 +7,6 @@ SPDX-License-Identifier: BSD-3-Clause
 
 import argparse
 import datetime
-import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,83 +14,13 @@ HERE = Path(__file__).resolve().parent
 # The script's own folder would make `cases` and `rivals` importable under a second name.
 sys.path[0] = str(HERE.parent)
 
-from bench import bars, cases, machine, report  # noqa: E402
+from bench import bars, cases, report  # noqa: E402
 from bench.report import Results  # noqa: E402
 from bench.rivals import RIVALS  # noqa: E402
+from bench.taking import find_rivals, run  # noqa: E402
+from workpool.measure import machine  # noqa: E402
 
-# The slowest honest sample takes about 10 s; what takes this long hangs.
-SAMPLE_TIMEOUT_SECONDS = 120.0
 QUICK_SCALE = 0.1
-
-
-def take(case: str, rival: str, scale: float) -> dict[str, object]:
-    """Take one sample in a fresh process.
-
-    Returns:
-        The answer of sample.py, or {"failed": why}.
-    """
-    # -P: the checkout is put on the path by sample.py, which knows where it belongs there.
-    command = [sys.executable, "-P", str(HERE / "sample.py"), case, rival, str(scale)]
-    # A session of its own, so that a hanging pool goes with all its workers.
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    try:
-        out, err = child.communicate(timeout=SAMPLE_TIMEOUT_SECONDS)
-    except subprocess.TimeoutExpired:
-        out, err = "", f"no answer after {SAMPLE_TIMEOUT_SECONDS} s"
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
-    if child.returncode == 0 and out:
-        answer: dict[str, object] = json.loads(out.splitlines()[-1])
-        return answer
-    return {"failed": (err.strip().splitlines() or [f"exit code {child.returncode}"])[-1]}
-
-
-def find_rivals(names: list[str], results: Results) -> list[str]:
-    """Ask each rival for its version; those that are not there are noted in the results."""
-    present = []
-    for name in names:
-        answer = take("version", name, 1)
-        if "version" in answer:
-            results.versions[name] = str(answer["version"])
-            present.append(name)
-        else:
-            results.absent[name] = str(answer.get("absent") or answer.get("failed"))
-    return present
-
-
-def run(plan: list[tuple[str, str]], results: Results, repeats: int, scale: float) -> None:
-    """Visit every case and rival once per repeat, so that slow drift of the machine meets all alike."""
-    for repeat in range(repeats):
-        for case, rival in _rotated(plan, repeat):
-            if f"{case}, {rival}" in results.failed:
-                continue
-            _progress(f"{repeat + 1}/{repeats} {case} {rival}")
-            answer = take(case, rival, scale)
-            figures = answer.get("figures")
-            if isinstance(figures, dict):
-                results.add(case, rival, figures)
-            else:
-                results.failed[f"{case}, {rival}"] = str(answer.get("failed") or answer)
-    _progress("")
-
-
-def _progress(text: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def _rotated(plan: list[tuple[str, str]], turns: int) -> list[tuple[str, str]]:
-    """The plan with the rivals of each case rotated: nobody always follows the same neighbour."""
-    order = []
-    for case in dict.fromkeys(case for case, _ in plan):
-        own = [step for step in plan if step[0] == case]
-        cut = turns % len(own)
-        order += own[cut:] + own[:cut]
-    return order
 
 
 def arguments() -> argparse.Namespace:
@@ -155,7 +81,7 @@ def main() -> int:
     if chosen.json:
         chosen.json.write_text(results.to_json())
     if chosen.save:
-        print(f"\nsaved as {report.save(results, HERE / 'results')}")
+        print(f"\nsaved as {report.save(results, HERE / 'results', report.page(results))}")
     return 1 if results.failed else 0
 
 

@@ -6,12 +6,25 @@ what that takes is in the start-up figure of every pool.
 SPDX-License-Identifier: BSD-3-Clause
 """
 
+import os
 import time
 from typing import Any
 
 
 def identity(value: int) -> int:
     return value
+
+
+def apply_to_all(work: tuple[Any, list[Any]]) -> list[Any]:
+    """A chunk of a map."""
+    function, items = work
+    return [function(item) for item in items]
+
+
+def own_pid(seconds: float) -> int:
+    """Who answers; after a nap, so that the next task is another worker's."""
+    time.sleep(seconds)
+    return os.getpid()
 
 
 def burn(cpu_ms: float) -> None:
@@ -108,6 +121,10 @@ def post_messages(count: int) -> None:
 
 def seen_array(array: Any) -> int:
     return len(array)
+
+
+def added_array(array: Any) -> Any:
+    return array + 1
 
 
 def made_array(items: int) -> Any:

@@ -11,6 +11,7 @@
 #include "wp_borrow.h"
 #include "wp_cancel.h"
 #include "wp_help.h"
+#include "wp_look.h"
 #include "wp_message.h"
 #include "wp_recover.h"
 #include "wp_usage.h"

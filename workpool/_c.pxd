@@ -225,6 +225,20 @@ cdef extern from "wp_pool.h" nogil:
     wp_handle wp_seat_current(wp_view *, uint32_t)
     uint64_t wp_seat_stat(wp_view *, uint32_t, uint32_t)
     void wp_count_phases(wp_view *, uint32_t *)
+
+    struct wp_look:
+        uint32_t pid
+        uint32_t stop
+        bint due
+        bint ready
+        bint runs
+        int64_t since_ns
+        uint64_t mean_ns
+        uint32_t queued
+        uint32_t unknown
+        uint64_t known_us
+    wp_segment_check wp_look_open(wp_view *, uint8_t *, uint64_t)
+    void wp_look_at(const wp_view *, wp_look *)
     wp_recovered wp_recover(wp_view *, uint32_t, int32_t, int32_t)
 
     bint wp_home_spin(wp_view *, wp_handle)

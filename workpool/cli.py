@@ -1,4 +1,4 @@
-"""The command line: map an entrypoint over the items of a file.
+"""The command line; and its `run`: map an entrypoint over the items of a file.
 
 One thread reads items and adds tasks, the main thread takes their results in
 order and writes them. A bounded queue between the two is all that is held: an
@@ -22,7 +22,9 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from workpool import top
 from workpool.files import BadItem, Unusable, open_sink, open_source
+from workpool.measure import command as bench
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -221,9 +223,7 @@ def run(options: argparse.Namespace) -> int:
             finally:
                 progress.close()
     except BrokenPipeError:
-        # Whoever read the results has gone. The interpreter flushes stdout once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return nobody_reads()
     except KeyboardInterrupt:
         # While the pool starts, or ends: at the end of the interpreter it would wait again.
         print("workpool: interrupted", file=sys.stderr, flush=True)
@@ -233,6 +233,12 @@ def run(options: argparse.Namespace) -> int:
     if work.failed:
         progress.say(f"{work.failed} of {work.done} failed")
     return EXIT_SOME_FAILED if work.failed else EXIT_OK
+
+
+def nobody_reads() -> int:
+    """Whoever read the results has gone; the interpreter flushes stdout once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
 
 
 def positive(text: str) -> int:
@@ -245,8 +251,8 @@ def positive(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    top = argparse.ArgumentParser(prog="workpool", description="A pool of worker processes.")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    whole = argparse.ArgumentParser(prog="workpool", description="A pool of worker processes.")
+    commands = whole.add_subparsers(title="commands", required=True, metavar="COMMAND")
     command = commands.add_parser(
         "run",
         help="map an entrypoint over the items of a file",
@@ -279,7 +285,9 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--no-progress", dest="progress", action="store_false", help="draw no progress bar")
     command.set_defaults(carry_out=run)
-    return top
+    bench.add_parser(commands)
+    top.add_parser(commands)
+    return whole
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -293,4 +301,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("workpool: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return nobody_reads()
     return status

@@ -6,6 +6,12 @@ A case is a module of this package with
     FIGURES  what it measures: name -> Figure
     sample(rival, scale) -> Sample   one repeat: figure name -> value
 
+and, where they are needed,
+
+    WITHOUT  rivals of the comparison page that it says nothing about
+    WORKERS  of the pool it opens, if not 2, for a rival whose workers are started before
+    LEAVES_RUINS  its pools may never end
+
 `scale` is 1 for a figure and less for a quick look. A sample may leave out a figure that
 the rival cannot give. Each is taken in a fresh process (sample.py), so nothing that one
 pool leaves behind weighs on the next.
@@ -53,6 +59,7 @@ NAMES = (
     "loop_lag",
     "limits",
     "arrays",
+    "kill",
     "floor",
 )
 

@@ -1,10 +1,12 @@
-"""Arrays: 8 KB, 1 MB and 64 MB in and a number out, 64 MB out, 64 MB shared; 1 worker. Blocks on 2.
+"""Arrays: 8 KB, 1 MB and 64 MB in and a number or another array out, 64 MB shared; 1 worker. Blocks on 2.
 
 Each trip is timed by itself, hot, and has a copy of the same size into memory that was
-touched before beside it. *Beyond the task* is the trip without what the task itself took:
-an array of 64 MB that its worker made with `client.empty` and did not touch, and one of
-the pool's that it wrote in place. *Blocks* is `map_blocks` of a kernel of about 1 us a row
-over 1,000,000 rows, with nothing tuned, beside the same kernel here in blocks of 1,000.
+touched before beside it. *In and out* is a new array of the same size as the result, which
+its task computes: what that takes is in the figure, of every pool alike. *Beyond the task* is
+the trip without what the task itself took: an array of 64 MB that its worker made with
+`client.empty` and did not touch, and one of the pool's that it wrote in place. *Blocks* is
+`map_blocks` of a kernel of about 1 us a row over 1,000,000 rows, with nothing tuned, beside
+the same kernel here in blocks of 1,000.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
@@ -18,15 +20,19 @@ import numpy as np
 
 from bench.cases import Figure, Sample
 from bench.rivals import Rival
-from bench.tasks import made_array, row_kernel, seen_array, write_array
+from bench.tasks import added_array, made_array, row_kernel, seen_array, write_array
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing")
+WORKERS = 1
 FIGURES = {
     "8 KB in": Figure("us"),
     "1 MB in": Figure("us"),
     "1 MB copied": Figure("us"),
     "64 MB in": Figure("ms"),
     "64 MB copied": Figure("ms"),
+    **{
+        f"{size} in and out": Figure(unit) for size, unit in (("8 KB", "us"), ("1 MB", "us"), ("64 MB", "ms"))
+    },
     "64 MB made there, beyond the task": Figure("us"),
     "64 MB shared, beyond the task": Figure("us"),
     "blocks, 2 workers": Figure("x", less_is_better=False),
@@ -35,10 +41,15 @@ FIGURES = {
 ROWS = 1_000_000
 
 
-def _trips(call: Callable[[], object], count: int) -> float:
-    """Median seconds of a call."""
-    taken = []
-    for _ in range(count):
+# What the trips of one size may take: of a slow pool fewer are taken.
+TRIPS_SECONDS = 4.0
+
+
+def _trips(call: Callable[[], object], count: int, seconds: float = TRIPS_SECONDS) -> float:
+    """Median seconds of a call, of five at least."""
+    taken: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(taken) < count and (len(taken) < 5 or time.perf_counter() < end):
         start = time.perf_counter()
         call()
         taken.append(time.perf_counter() - start)
@@ -62,20 +73,30 @@ def _copied(array: Any, count: int) -> float:
 
 
 def sample(rival: Rival, scale: float) -> Sample:
-    small, middle, large = np.ones(1 << 10), np.ones(1 << 17), np.ones(1 << 23)
     with rival.open(1) as adapter:
         adapter.settle()
         submit = adapter.submit
-        for _ in range(200):  # NumPy is imported there, and parent and worker have found their CPUs
-            submit(seen_array, small).result()
-        figures = {"8 KB in": 1e6 * _trips(lambda: submit(seen_array, small).result(), int(5000 * scale))}
         few = max(5, int(20 * scale))
-        for size, array, unit, count in (("1 MB", middle, 1e6, 20 * few), ("64 MB", large, 1e3, few)):
-            submit(seen_array, array).result()
-            figures[f"{size} in"] = unit * _trips(
-                lambda array=array: submit(seen_array, array).result(), count
-            )  # type: ignore[misc]
-            figures[f"{size} copied"] = unit * _copied(array, count)
+        figures: Sample = {}
+        large = np.ones(1 << 23)
+        for size, array, unit, count in (
+            ("8 KB", np.ones(1 << 10), 1e6, int(5000 * scale)),
+            ("1 MB", np.ones(1 << 17), 1e6, 20 * few),
+            ("64 MB", large, 1e3, few),
+        ):
+
+            def there(array: Any = array) -> Any:
+                return submit(seen_array, array).result()
+
+            def there_and_back(array: Any = array) -> Any:
+                return submit(added_array, array).result()
+
+            for call, figure in ((there, f"{size} in"), (there_and_back, f"{size} in and out")):
+                # NumPy is imported there, and parent and worker have found their CPUs.
+                _trips(call, 200 if size == "8 KB" else 1, 1.0)
+                figures[figure] = unit * _trips(call, count, TRIPS_SECONDS * scale)
+            if size != "8 KB":
+                figures[f"{size} copied"] = unit * _copied(array, count)
         if rival.name == "workpool":
             pool: Any = adapter.pool  # type: ignore[attr-defined]
             made = lambda: submit(made_array, 1 << 23)  # noqa: E731

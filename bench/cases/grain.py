@@ -14,10 +14,12 @@ from statistics import median
 from typing import Any
 
 from bench.cases import Figure, Sample
-from bench.rivals import Pool, Rival
+from bench.rivals import Rival
 from bench.tasks import count_to
+from workpool.measure.pools import Pool
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing", "loky")
+WITHOUT = ("serial",)
 FIGURES = {
     "20 us": Figure("", less_is_better=False),
     "20 us, parent's share": Figure(""),
@@ -29,6 +31,8 @@ FIGURES = {
 
 WORKERS = 2
 ROUNDS = 5
+# What the rounds of one grain may take: of slow pools fewer are run.
+PART_SECONDS = 8.0
 # By name: seconds a task, and how many of them.
 GRAINS = {"20 us": (20e-6, 10_000), "100 us": (100e-6, 10_000), "1 ms": (1e-3, 2_000)}
 
@@ -46,9 +50,11 @@ def _timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def _efficiency(run: Callable[[], Any], steps: int, count: int) -> tuple[float, float]:
-    ratios, shares = [], []
-    for _ in range(ROUNDS):
+def _efficiency(run: Callable[[], Any], steps: int, count: int, seconds: float) -> tuple[float, float]:
+    ratios: list[float] = []
+    shares: list[float] = []
+    end = time.perf_counter() + seconds
+    while not ratios or (len(ratios) < ROUNDS and time.perf_counter() < end):
         serial = _timed(lambda: [count_to(steps) for _ in range(count)])
         cpu = time.process_time()
         parallel = _timed(run)
@@ -60,14 +66,17 @@ def _efficiency(run: Callable[[], Any], steps: int, count: int) -> tuple[float, 
 def _measure(pool: Pool, scale: float) -> Sample:
     figures: Sample = {}
     pool.burst(count_to, [1] * 1000)
+    seconds_each = PART_SECONDS * scale
     for name, (seconds, tasks) in GRAINS.items():
         steps, count = _steps_for(seconds), max(1, int(tasks * scale))
         items = [steps] * count
-        figures[name], share = _efficiency(lambda items=items: pool.burst(count_to, items), steps, count)
+        figures[name], share = _efficiency(
+            lambda items=items: pool.burst(count_to, items), steps, count, seconds_each
+        )
         if name == "20 us":
             figures["20 us, parent's share"] = share
             figures["20 us, map"], figures["20 us, map, parent's share"] = _efficiency(
-                lambda items=items: pool.map(count_to, items), steps, count
+                lambda items=items: pool.map(count_to, items), steps, count, seconds_each
             )
     return figures
 

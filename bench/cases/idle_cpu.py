@@ -6,11 +6,12 @@ SPDX-License-Identifier: BSD-3-Clause
 import time
 
 from bench.cases import Figure, Sample
-from bench.processes import CpuMeter
 from bench.rivals import Rival
 from bench.tasks import identity
+from workpool.measure.processes import CpuMeter
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing", "loky")
+WITHOUT = ("serial",)
 FIGURES = {"CPU in 5 s": Figure("ms")}
 
 IDLE_SECONDS = 5.0

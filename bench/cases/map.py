@@ -5,14 +5,15 @@ For pools whose default is chunks of 1 the adapter takes multiprocessing.Pool's 
 SPDX-License-Identifier: BSD-3-Clause
 """
 
-import time
 from statistics import median
 
 from bench.cases import Figure, Sample
 from bench.rivals import Rival
 from bench.tasks import identity
+from workpool.measure.timing import rates
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing", "loky")
+WITHOUT = ("piscina", "tinypool", "poolifier")
 FIGURES = {"items": Figure("1/s", less_is_better=False)}
 
 ITEMS = 1_000_000
@@ -20,14 +21,7 @@ ITEMS = 1_000_000
 
 def sample(rival: Rival, scale: float) -> Sample:
     items = range(int(ITEMS * scale))
-    rates: list[float] = []
     with rival.open(2) as pool:
         pool.settle()
         pool.map(identity, range(1000))
-        for _ in range(3):
-            start = time.perf_counter()
-            results = pool.map(identity, items)
-            rates.append(len(items) / (time.perf_counter() - start))
-            if results != list(items):
-                raise AssertionError("wrong results")
-    return {"items": median(rates)}
+        return {"items": median(rates(lambda: pool.map(identity, items), items, 3, 6.0 * scale))}

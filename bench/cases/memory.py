@@ -9,8 +9,8 @@ SPDX-License-Identifier: BSD-3-Clause
 from statistics import mean
 
 from bench.cases import Figure, Sample
-from bench.processes import memory_bytes
 from bench.rivals import Rival
+from workpool.measure.processes import memory_bytes
 
 RIVALS = (
     "workpool",
@@ -22,6 +22,7 @@ RIVALS = (
     "multiprocessing",
     "loky",
 )
+WITHOUT = ("threads", "serial")
 FIGURES = {"PSS": Figure("MB"), "private": Figure("MB")}
 
 

@@ -20,6 +20,8 @@ from bench.rivals import Rival
 from bench.tasks import timed_burn
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing", "loky")
+# joblib has no single tasks: its calls would run one after another.
+WITHOUT = ("serial", "joblib", "piscina", "tinypool", "poolifier")
 FIGURES = {"unknown, of the best": Figure("x"), "learned, of the ideal": Figure("x")}
 
 TASKS, LONG, SHORT_MS, TIMES_LONGER = 200, 2, 1.0, 100

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 
 from bench.cases import Figure, Sample
-from bench.rivals import Pool, Rival
+from bench.rivals import Rival
 from bench.tasks import burn, burn_nested, can_submit
+from workpool.measure.pools import Pool
 
 RIVALS = ("workpool", "futures-fork", "multiprocessing", "loky")
 FIGURES = {

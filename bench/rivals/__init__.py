@@ -1,64 +1,22 @@
 """The pools that are compared, each behind the same few methods.
 
 A rival is a row of RIVALS and an adapter module with `version() -> str` and
-`open_pool(workers, **options) -> Pool`. Importing the adapter imports the rival, so an
-ImportError there means that it is absent.
+`open_pool(workers, **options) -> workpool.measure.pools.Pool`; or, when it is no pool of
+Python, `sample(case, scale, **options)`, which measures it. Importing the adapter imports the
+rival, so an ImportError there means that it is absent.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
 
 import importlib
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench import processes
+if TYPE_CHECKING:
+    from workpool.measure.pools import Pool
 
-Function = Callable[[Any], Any]
-
-
-class Pool(ABC):
-    """One open pool. `submit` is the rival's own bound method where it can be: what the
-    adapter adds to a call is the same for all, about 0.1 us."""
-
-    workers: int
-    submit: Callable[[Function, Any], Any]  # returns something with .result()
-
-    @abstractmethod
-    def map(self, function: Function, items: Iterable[Any]) -> list[Any]:
-        """All results, in order, in the chunks that the rival recommends for many tiny items."""
-
-    @abstractmethod
-    def pids(self) -> list[int]:
-        """The workers that are there now."""
-
-    @abstractmethod
-    def close(self) -> None: ...
-
-    def burst(self, function: Function, items: Iterable[Any]) -> list[Any]:
-        """Submit one by one, then gather."""
-        submit = self.submit
-        return [handle.result() for handle in [submit(function, item) for item in items]]
-
-    def settle(self) -> None:
-        """Return when all workers are there and idle, having run none of the user's code."""
-        while True:
-            # Naps and not mere calls: a pool may launch a worker only while all others are busy.
-            self.burst(time.sleep, [0.02] * self.workers)
-            if len(self.pids()) >= self.workers:
-                break
-        processes.wait_until_quiet()
-
-    def __enter__(self) -> "Pool":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+# What a rival is: only process pools are ranked.
+PROCESSES, THREADS, SERIAL, NODE, FLOOR = "processes", "threads", "serial", "node", "floor"
 
 
 @dataclass(frozen=True)
@@ -67,11 +25,13 @@ class Rival:
     what: str
     module: str
     options: dict[str, Any] = field(default_factory=dict)
+    kind: str = PROCESSES
+    by_mpi: bool = False  # mpiexec starts its workers, before the sample begins
 
     def adapter(self) -> Any:
         return importlib.import_module(f"bench.rivals.{self.module}")
 
-    def open(self, workers: int) -> Pool:
+    def open(self, workers: int) -> "Pool":
         pool: Pool = self.adapter().open_pool(workers, **self.options)
         return pool
 
@@ -98,6 +58,38 @@ _ROWS = [
         {"burst_by_map": True},
     ),
     Rival("loky", "loky.ProcessPoolExecutor", "loky"),
-    Rival("c", "the C programs of bench/c: what the machine allows", "c_programs"),
+    Rival("joblib", "joblib.Parallel in its loky backend, kept open; a call a task", "joblib"),
+    Rival("mpire", "mpire.WorkerPool, fork, kept alive", "mpire"),
+    Rival("pebble", "pebble.ProcessPool, fork", "pebble"),
+    Rival("ray", "ray tasks, a local cluster", "ray"),
+    Rival("dask", "dask.distributed tasks, a local cluster of processes", "dask"),
+    Rival("mpi4py", "mpi4py.futures.MPIPoolExecutor, started by mpiexec", "mpi4py", by_mpi=True),
+    Rival("threads", "ThreadPoolExecutor", "threads", kind=THREADS),
+    Rival("serial", "a loop in the parent: no pool", "serial", kind=SERIAL),
+    Rival("piscina", "npm piscina, worker threads of Node", "node", {"pool": "piscina"}, NODE),
+    Rival("tinypool", "npm tinypool, worker threads of Node", "node", {"pool": "tinypool"}, NODE),
+    Rival("poolifier", "npm poolifier, worker threads of Node", "node", {"pool": "poolifier"}, NODE),
+    Rival("c", "the C programs of bench/c: what the machine allows", "c_programs", kind=FLOOR),
 ]
 RIVALS = {rival.name: rival for rival in _ROWS}
+
+# Who is on the comparison page. Of workpool's start methods the page has `fork` where the start
+# method is what is measured.
+COMPARED = (
+    OURS,
+    "futures-fork",
+    "futures-spawn",
+    "multiprocessing",
+    "loky",
+    "joblib",
+    "mpire",
+    "pebble",
+    "ray",
+    "dask",
+    "mpi4py",
+    "threads",
+    "serial",
+    "piscina",
+    "tinypool",
+    "poolifier",
+)

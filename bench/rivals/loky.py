@@ -5,12 +5,11 @@ SPDX-License-Identifier: BSD-3-Clause
 
 import loky
 
-from bench.rivals import Pool
-from bench.rivals.concurrent_futures import Adapter
+from workpool.measure.pools import Futures, Pool
 
 
 def open_pool(workers: int) -> Pool:
-    return Adapter(workers, loky.ProcessPoolExecutor(workers))
+    return Futures(workers, loky.ProcessPoolExecutor(workers))
 
 
 def version() -> str:

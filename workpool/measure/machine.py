@@ -3,6 +3,8 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import resource
@@ -12,6 +14,7 @@ from pathlib import Path
 
 
 def describe() -> dict[str, str | int | float]:
+    """Return what a figure depends on."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith(("model name", "CPU part")):
@@ -45,12 +48,17 @@ def _cgroup_quota() -> float | str:
 
 
 def line(machine: dict[str, str | int | float]) -> str:
+    """Return the same as one line."""
     virtual = " (virtual)" if machine["virtual"] else ""
     quota = "" if machine["cgroup_cpus"] == "max" else f" (cgroup: {machine['cgroup_cpus']})"
     return (
         f"{machine['cpu']}{virtual}, {machine['cpus_usable']} CPUs usable{quota}, Linux {machine['kernel']}, "
         f"CPython {machine['python']}, numpy {machine['numpy']}, load {machine['load_1min']:.2f} at the start"
     )
+
+
+# Above this, in CPUs, others disturb what is measured.
+NOISY_CPUS = 0.05
 
 
 class OthersMeter:
@@ -66,6 +74,7 @@ class OthersMeter:
         self._ours = _our_seconds()
 
     def cpus(self) -> float:
+        """CPUs that others kept busy, on average."""
         others = (_busy_seconds() - self._busy) - (_our_seconds() - self._ours)
         return max(others, 0.0) / (time.monotonic() - self._start)
 
