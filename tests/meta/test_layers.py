@@ -112,8 +112,6 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "priority",
         "program",
         "runtime",
-        "settings",
-        "sizing",
         "supervisor",
         "trimming",
     },
