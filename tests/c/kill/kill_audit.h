@@ -29,6 +29,11 @@ static bool is_named(struct world *w, uint64_t offset) {
         struct wp_slot *slot = &w->view[PARENT].slots[i];
         if (wp_state_phase(wp_load_relaxed(&slot->state)) == WP_PHASE_FREE) continue;
         if (wp_payload_block(&slot->argument) == offset || wp_payload_block(&slot->result) == offset) return true;
+        if (wp_state_phase(wp_load_relaxed(&slot->state)) != WP_PHASE_DONE) continue;
+        wp_atomic64 *names = NULL;
+        uint32_t count = wp_parcel_names(&w->view[PARENT].arena.spans, wp_payload_block(&slot->result), &names);
+        for (uint32_t n = 0; n < count; n++)
+            if (wp_load_relaxed(&names[n]) == offset) return true;
     }
     uint32_t index = 0;
     for (uint64_t lease; (lease = wp_lease_next(&w->view[PARENT].arena.leases, &index, WP_NO_SEAT)) != 0;)

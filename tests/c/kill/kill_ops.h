@@ -178,6 +178,26 @@ static void prepare_foreign_block(struct world *w, uint32_t seat) {
     w->block[0] = wp_payload_block(&w->view[seat].slots[w->index].result);
 }
 
+static void prepare_own_shared(struct world *w, uint32_t seat) {
+    prepare_own_block(w, seat);
+    for (int i = 0; i < 2; i++)
+        wp_store_relaxed(wp_block_identity(&w->view[seat].arena.spans, w->block[i]), SHARED_ID(i + 1));
+}
+// A task of the victim's that the survivor answers by a parcel; block[0] is what it names.
+static void prepare_done_parcel(struct world *w, uint32_t seat) {
+    uint64_t id = w->next_id;
+    prepare_claimed_of(w, SURVIVOR, seat, false, 1);
+    wp_slot_enter(&w->view[SURVIVOR].slots[w->index]);
+    w->ledger->entered[id] = w->ledger->left[id] = 1;
+    task_write_parcel(&w->view[SURVIVOR], w->index, id);
+    wp_finish(&w->view[SURVIVOR], w->index, WP_OUTCOME_OK);
+    wp_atomic64 *names = NULL;
+    uint64_t parcel = wp_payload_block(&w->view[seat].slots[w->index].result);
+    AUDIT(wp_parcel_names(&w->view[seat].arena.spans, parcel, &names) == 1, "no parcel");
+    w->block[0] = wp_load_relaxed(names);
+    w->block[1] = SHARED_ID(id);
+}
+
 // Two messages to the victim: one in the lane, one in a block.
 static void post_block(struct wp_view *v, uint32_t seat, uint64_t id) {
     uint64_t offset = 0;
@@ -293,6 +313,31 @@ OP(op_lease) {
     wp_arena_unlease(&v->arena, w->lease);
 }
 
+OP(op_finish_parcel) {
+    struct note note;
+    memcpy(&note, v->slots[w->index].bytes, sizeof note);
+    wp_slot_enter(&v->slots[w->index]);
+    w->ledger->entered[note.id] = w->ledger->left[note.id] = 1;
+    task_write_parcel(v, w->index, note.id);
+    wp_finish(v, w->index, WP_OUTCOME_OK);
+}
+OP(op_harvest_parcel) { // the named block is kept for a while
+    struct wp_slot *slot = &v->slots[w->index];
+    w->lease = wp_arena_lease(&v->arena, w->block[0], WP_LEASE_OWN);
+    wp_home_inherit(v, slot, w->block[0]);
+    wp_home_drop_names(v, slot);
+    wp_home_release(v, w->handle);
+    wp_arena_free_leased(&v->arena, w->lease);
+}
+OP(op_drop_parcel) {
+    wp_home_drop_names(v, &v->slots[w->index]);
+    wp_home_release(v, w->handle);
+}
+OP(op_borrow) {
+    if (wp_block_borrow(&v->arena.spans, &v->arena.leases, w->block[0], w->block[1], &w->lease) == WP_BORROW_OK)
+        wp_arena_unlease(&v->arena, w->lease);
+}
+
 OP(op_submit_urgent) {
     wp_handle handle = task_fill(v, FIRST_OF_VICTIM, wp_target(WP_NO_SEAT, WP_STRENGTH_NONE, 3), false, 1);
     wp_home_submit(v, handle);
@@ -369,6 +414,12 @@ static const struct op ops[] = {
     {"post a block", prepare_listener, op_post_block, 0},
     {"read messages", prepare_messages, op_read, 0},
     {"lease", prepare_foreign_block, op_lease, 0},
+    {"free what was lent", prepare_own_shared, op_free, 0},
+    {"free a run that was lent", prepare_own_shared, op_free_run, 0},
+    {"finish with a parcel", prepare_claimed, op_finish_parcel, 1},
+    {"harvest a parcel", prepare_done_parcel, op_harvest_parcel, 0},
+    {"drop a parcel", prepare_done_parcel, op_drop_parcel, 0},
+    {"borrow", prepare_done_parcel, op_borrow, 0},
 };
 
 #undef OP

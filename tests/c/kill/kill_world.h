@@ -211,6 +211,28 @@ static inline void task_write(struct wp_view *v, uint32_t index, uint64_t id, bo
     wp_payload_set(&slot->result, offset, sizeof result);
     memcpy(task_bytes(v, slot, &slot->result), &result, sizeof result);
 }
+// The same by a parcel, which hands over a block beside itself; the note is behind the names.
+#define SHARED_ID(id) ((uint64_t)(id) << 8 | WP_SHARED_TAG)
+static inline void task_write_parcel(struct wp_view *v, uint32_t index, uint64_t id) {
+    struct note result = note_of(RESULT_OF(id));
+    uint64_t named = 0, offset = 0;
+    if (wp_arena_alloc(&v->arena, 5000, &named) != WP_ALLOC_OK) return;
+    if (wp_arena_alloc(&v->arena, 2000, &offset) != WP_ALLOC_OK) return;
+    wp_store_relaxed(wp_block_identity(&v->arena.spans, named), SHARED_ID(id));
+    struct wp_parcel *parcel = wp_arena_at(&v->arena, offset, 2000);
+    wp_atomic64 *name = (wp_atomic64 *)(parcel + 1);
+    parcel->stream_bytes = sizeof result;
+    parcel->names = 1;
+    wp_store_relaxed(name, named);
+    memcpy(name + 1, &result, sizeof result);
+    wp_store_relaxed(&parcel->id, (uint64_t)id << 8 | WP_PARCEL_TAG);
+    wp_payload_set(&v->slots[index].result, offset, sizeof *parcel + sizeof *name + sizeof result);
+}
+static inline void *task_result(struct wp_view *v, struct wp_slot *slot) {
+    wp_atomic64 *names = NULL;
+    uint32_t count = wp_parcel_names(&v->arena.spans, wp_payload_block(&slot->result), &names);
+    return count != 0 ? names + count : task_bytes(v, slot, &slot->result);
+}
 static inline uint64_t task_run(struct wp_view *v, struct ledger *ledger, uint32_t index) {
     struct wp_slot *slot = &v->slots[index];
     struct note note = {0, 0};
@@ -293,7 +315,7 @@ static void world_outcome(struct world *w, struct wp_view *home, uint32_t index,
     // A dead home had read it: it may have been about to free the slot.
     if (due->settled && home->self == VICTIM) return;
     struct note note = {0, 0};
-    void *at = task_bytes(home, slot, &slot->result);
+    void *at = task_result(home, slot);
     AUDIT(at != NULL, "slot %u: its result's block is gone", index);
     memcpy(&note, at, sizeof note);
     AUDIT(note.check == note_of(note.id).check && note.id >> 40 == 1, "slot %u: its result is not whole", index);
@@ -315,6 +337,7 @@ static unsigned world_harvest(struct world *w, uint32_t seat) {
             AUDIT(index < v->places[seat].first_slot + v->places[seat].slots, "seat %u: a completion of no slot", seat);
             if (!wp_slot_is_done(&v->slots[index], &state)) continue;
             world_outcome(w, v, index, state);
+            wp_home_drop_names(v, &v->slots[index]);
             wp_home_release(v, wp_handle_of(index, wp_state_generation(state)));
             harvested++;
         }
