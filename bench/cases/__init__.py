@@ -58,6 +58,7 @@ NAMES = (
     "messages",
     "loop_lag",
     "limits",
+    "endless",
     "arrays",
     "kill",
     "floor",
