@@ -218,8 +218,9 @@ class Mapping(Generic[R]):
     def listen(self, wake: Callable[[], object]) -> None:
         """Have ``wake()`` called once, in any thread, when ``is_ready()`` may have become true."""
         self._wakes.append(wake)
-        if self._buffered and self._tasks:  # else somebody gathers from the beginning
-            self._tasks[0][0]._gatherer.attend_in_thread()
+        tasks = self._tasks.copy()
+        if tasks:
+            tasks[0][0]._gatherer.attend_in_thread()
 
     def is_ready(self, ordered: bool) -> bool:
         """Whether taking the next result would not wait; for one that takes them all."""
@@ -358,6 +359,8 @@ class LongestFirst(Generic[R]):
             for task in self._tasks:
                 if not task._watch(self._note):
                     self._note(task)
+        if self._tasks:
+            self._tasks[0]._gatherer.attend_in_thread()
 
     def _note(self, task: Task[list[R]]) -> None:
         if self._arrived is not None:

@@ -172,7 +172,7 @@ def workers_of(pid: int) -> set[int]:
     return {
         child
         for child in children_of(pid)
-        if b"workpool.worker" in Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"resource_tracker" not in Path(f"/proc/{child}/cmdline").read_bytes()
     }
 
 
