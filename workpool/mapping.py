@@ -33,6 +33,11 @@ R = TypeVar("R")
 _CHUNK_SECONDS = 0.002
 
 
+_MOST_ITEMS = 1 << 17
+
+# Before a chunk of this map was measured: this time they may be long.
+_MOST_UNSEEN = 16
+
 # With arrays, so much takes longer to write than to hand over.
 _CHUNK_BYTES = 1 << 20
 
@@ -92,11 +97,13 @@ class Chunks:
         self._fixed = size
         self._workers = workers
         self._cost = cost
+        self._measured = False  # a chunk of this map
 
     def learn(self, seconds: float | None, items: int) -> None:
         """A chunk of ``items`` took so long."""
         if seconds is None or items == 0:
             return
+        self._measured = True
         each = seconds / items
         before = self._cost.seconds
         self._cost.seconds = each if before is None else 0.7 * before + 0.3 * each
@@ -110,7 +117,7 @@ class Chunks:
         size = int(_CHUNK_SECONDS / max(self._cost.seconds, 1e-9))
         if self._left is not None:
             size = min(size, -(-self._left // (2 * self._workers)))
-        return max(1, min(size, 1 << 17))
+        return max(1, min(size, _MOST_ITEMS if self._measured else _MOST_UNSEEN))
 
     @property
     def is_empty(self) -> bool:

@@ -19,7 +19,7 @@ from helpers import wait_until
 from pool_support import Gate
 
 from workpool import WorkerPool
-from workpool.mapping import Chunks, ItemCosts
+from workpool.mapping import Chunks, ItemCost, ItemCosts
 
 Pool = WorkerPool[Any, Any]
 
@@ -159,7 +159,7 @@ def test_second_map_of_a_function_begins_with_what_the_first_learned() -> None:
     first = Chunks(list(range(1000)), None, 2, costs.of(work))
     assert first.size() == 1
     first.learn(0.01, 100)
-    assert Chunks(list(range(1000)), None, 2, costs.of(work)).size() == 20
+    assert Chunks(list(range(1000)), None, 2, costs.of(work)).size() == 16
     assert Chunks(list(range(30)), None, 2, costs.of(work)).size() == 8  # a worker's share of half
     assert Chunks(list(range(1000)), None, 2, costs.of(abs)).size() == 1
     del work
@@ -378,3 +378,12 @@ def test_pool_is_idle_again_after_a_failure(pool: Pool) -> None:
         list(pool.map(tasks.fail_on_three, range(50), chunksize=1))
     pool.when_idle().result(10)
     assert pool.is_idle
+
+
+def test_what_the_last_map_cost_is_trusted_for_a_few_items() -> None:
+    cost = ItemCost()
+    cost.seconds = 1e-6
+    chunks = Chunks(list(range(1000)), None, 2, cost)
+    assert len(chunks.take()) == len(chunks.take()) == 16
+    chunks.learn(16.0, 16)  # this time they take a second each
+    assert len(chunks.take()) == 1
