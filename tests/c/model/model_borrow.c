@@ -201,6 +201,7 @@ static void home(void *arg) {
     wp_arena_free_leased(&view->arena, whole);
     if (!keeps) return;
     MODEL_CHECK(at(*block)[1] == MADE);
+    MODEL_CHECK(wp_load_relaxed(wp_block_identity(&view->arena.spans, *block)) == ID(1)); // it can be lent
     wp_arena_free_leased(&view->arena, lease);
 }
 static void recoverer_of_both(void *arg) {

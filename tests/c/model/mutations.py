@@ -977,8 +977,8 @@ BORROW = [
     Mutant(
         "a home drops a name relaxed",
         "wp_home.h",
-        "wp_store_release(&names[i], 0); // sync slot.names (publish): as in wp_home_release",
-        "wp_store_relaxed(&names[i], 0);",
+        "wp_store_release(&names[i], 0); // sync slot.names (publish): as in wp_home_release\n        if (lease",
+        "wp_store_relaxed(&names[i], 0);\n        if (lease",
         means=_BORROW,
     ),
     Mutant(
