@@ -69,6 +69,14 @@ def test_the_same_parallel_serves_again(here: None) -> None:
         assert parallel(delayed(tasks.square)(x) for x in range(10)) == first
 
 
+def test_batches_that_a_failed_call_has_left_are_not_the_next_ones(here: None) -> None:
+    with Parallel() as parallel:
+        with pytest.raises(ValueError, match="no 3"):
+            parallel(delayed(tasks.fail)(x) for x in range(10))
+        parallel._ready_batches.put([delayed(tasks.square)(-1)])  # as its callbacks' thread may, late
+        assert parallel(delayed(tasks.square)(x) for x in range(10)) == [x * x for x in range(10)]
+
+
 def test_workers_stay_for_the_next_parallel(here: None) -> None:
     calls = [set(Parallel(batch_size=1)(delayed(tasks.pid)(x) for x in range(20))) for _ in range(3)]
     assert len(set().union(*calls)) <= 2

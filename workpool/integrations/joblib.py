@@ -198,6 +198,17 @@ class WorkpoolBackend(Batches):
         """Part of a backend: the result of a batch that is done."""
         return out.result()
 
+    def start_call(self) -> None:
+        """Part of a backend: a call begins. Batches of the last one, if it failed, are forgotten.
+
+        joblib cuts several at a time and keeps those that it has not dispatched; the next call
+        of the same ``Parallel`` would begin with them.
+        """
+        parallel = self.parallel
+        with parallel._lock:
+            while not parallel._ready_batches.empty():
+                parallel._ready_batches.get(block=False)
+
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Part of a backend: end what runs, as ``Task.cancel(force=True)`` does, and forget what waits."""
         self._waiting.clear()
