@@ -7,7 +7,9 @@ import functools
 import multiprocessing
 import threading
 import time
+import types
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,27 @@ def test_the_same_parallel_serves_again(here: None) -> None:
         with pytest.raises(ValueError, match="no 3"):
             parallel(delayed(tasks.fail)(x) for x in range(10))
         assert parallel(delayed(tasks.square)(x) for x in range(10)) == first
+
+
+def test_tasks_that_end_at_once_are_not_one_inside_the_other() -> None:
+    class Quick:
+        def submit(self, *_: Any) -> Any:
+            done: Future[None] = Future()
+            done.set_result(None)
+            return done
+
+    backend: Any = ours.WorkpoolBackend()
+    backend._sharing = types.SimpleNamespace(pool=Quick(), pack=lambda func: (func,))
+    ended = 0
+
+    def callback(_: Any) -> None:
+        nonlocal ended
+        ended += 1
+        if ended < 5000:
+            backend.submit(None, callback)
+
+    backend.submit(None, callback)
+    assert ended == 5000
 
 
 def test_batches_that_a_failed_call_has_left_are_not_the_next_ones(here: None) -> None:

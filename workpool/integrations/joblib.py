@@ -90,6 +90,7 @@ class WorkpoolBackend(Batches):
         self._turns: int | None = None
         self._taken = 0
         self._counting = threading.Lock()
+        self._here = threading.local()
         self._waiting: collections.deque[tuple[Any, _Callback]] = collections.deque()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
@@ -188,11 +189,27 @@ class WorkpoolBackend(Batches):
         task.add_done_callback(functools.partial(self._done, callback))
 
     def _done(self, callback: _Callback, task: Task[Any]) -> None:
-        self._running.discard(task)
-        self._give_turn()
-        self._offer_waiting()
-        if callback is not None:
-            callback(task)
+        """A task has ended, and joblib dispatches the next from here.
+
+        That one may have ended before it is watched, and so on: in turns, and not one inside the other.
+        """
+        ended = getattr(self._here, "ended", None)
+        if ended is not None:
+            ended.append((callback, task))
+            return
+        self._here.ended = ended = collections.deque([(callback, task)])
+        try:
+            while ended:
+                callback, task = ended.popleft()
+                self._running.discard(task)
+                self._give_turn()
+                self._offer_waiting()
+                if callback is not None:
+                    callback(task)
+        finally:
+            self._here.ended = None
+            for callback, task in ended:  # a callback raised
+                self._done(callback, task)
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """Part of a backend: the result of a batch that is done."""
