@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
+import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -32,6 +34,38 @@ os.register_at_fork(after_in_child=_registry._at_fork_reinit)  # type: ignore[at
 
 _CLAIMED, _RUNNING = 3, 4  # enum wp_phase
 _FUTURE_STATES = {OUTCOME_OK: "FINISHED", OUTCOME_CANCELLED: "CANCELLED_AND_NOTIFIED"}
+
+
+# Coroutines that await tasks which are done already go on without the loop's others for so long.
+_TURN_SECONDS = 0.0002
+
+
+class _Turns(threading.local):
+    """One thread's event loop: when awaits that wait for nothing are to let others go on.
+
+    Tasks of microseconds are often done before they are awaited. A coroutine that submits and
+    awaits one after another would keep the loop to itself.
+    """
+
+    ends = 0.0
+    due_in: weakref.ref[Any] | None = None  # the loop whose next turn begins a new count
+
+    def give(self) -> Generator[Any, None, None]:
+        """Let the loop's others go on once."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        if self.due_in is None or self.due_in() is not loop:  # a loop may have ended before that turn
+            self.due_in = weakref.ref(loop)
+            loop.call_soon(self._begin)
+        yield
+
+    def _begin(self) -> None:
+        self.due_in = None
+        self.ends = time.monotonic() + _TURN_SECONDS
+
+
+_turns = _Turns()
 
 
 class Task(TaskCore, Future[R], Generic[R]):
@@ -169,12 +203,17 @@ class Task(TaskCore, Future[R], Generic[R]):
             import asyncio
 
             future = self._gatherer.attend_in_loop(self, asyncio.get_running_loop())
-            try:
-                yield from future
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
-        result: R = self.result(0)
+            if not future.done():
+                try:
+                    yield from future
+                except asyncio.CancelledError:
+                    self.cancel()
+                    raise
+                result: R = self.result(0)
+                return result
+        if time.monotonic() > _turns.ends:
+            yield from _turns.give()
+        result = self.result(0)
         return result
 
     def __repr__(self) -> str:

@@ -298,3 +298,26 @@ def test_worker_idle_in_its_loop_is_woken_by_a_new_task(gate: Gate) -> None:
         assert time.monotonic() - begun < 0.9
         assert not sleeper.done()
         assert sleeper.result(20) == "late"
+
+
+def test_awaiting_what_is_done_does_not_keep_the_loop(pool: Pool) -> None:
+    done = [pool.submit(tasks.echo, number) for number in range(3000)]
+    done[-1].result()
+    wait_until(lambda: pool.is_idle)
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        turning = asyncio.ensure_future(turn())
+        for _ in range(20):
+            for task in done:
+                await task
+        turning.cancel()
+
+    asyncio.run(main())
+    assert turns > 5
