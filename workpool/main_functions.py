@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import pickle
 import sys
-import weakref
 from types import FunctionType
+
+from workpool.identity import ByIdentity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 # As a worker keeps functions of its own.
 _MOST_KEPT = 1024
 
-_sent: dict[int, tuple[weakref.ref[Any], tuple[bytes, bytes]]] = {}
+_sent = ByIdentity()  # (digest, data)
 _kept: dict[bytes, Callable[..., Any]] = {}
 
 
@@ -48,18 +49,16 @@ def is_of_main(value: object) -> bool:
 
 def reduce(function: Callable[..., Any]) -> tuple[Any, tuple[bytes, bytes]]:
     """What pickle rebuilds it from. What it refers to is seen as it was the first time."""
-    key = id(function)
-    known = _sent.get(key)
-    if known is None or known[0]() is not function:
+    sent: tuple[bytes, bytes] | None = _sent.get(function)
+    if sent is None:
         import hashlib
         import zlib
 
         # Compressed, the name of the main module, which a pickle is searched for, is not in it.
         data = zlib.compress(by_value().dumps(function, protocol=5), 1)
-        digest = hashlib.blake2b(data, digest_size=16).digest()
-        known = weakref.ref(function, lambda _: _sent.pop(key, None)), (digest, data)
-        _sent[key] = known
-    return load, known[1]
+        sent = hashlib.blake2b(data, digest_size=16).digest(), data
+        _sent.put(function, sent)
+    return load, sent
 
 
 class Pickler(pickle.Pickler):

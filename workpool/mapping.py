@@ -17,10 +17,10 @@ import itertools
 import queue
 import threading
 import time
-import weakref
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_OK
+from workpool.identity import ByIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -31,7 +31,6 @@ R = TypeVar("R")
 
 # 400 times what handing a chunk over costs, a hundredth of a second lost at the end.
 _CHUNK_SECONDS = 0.002
-
 
 _MOST_ITEMS = 1 << 17
 
@@ -62,23 +61,18 @@ class ItemCost:
         self.seconds: float | None = None
 
 
-class ItemCosts:
+class ItemCosts(ByIdentity):
     """What items cost, by the function, as long as it lives."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[weakref.ref[Any], ItemCost]] = {}
 
     def of(self, fn: Any) -> ItemCost:
         """The cost of the items of this very function; a new one if it cannot be told apart."""
-        key = id(fn)
-        known = self._known.get(key)
-        if known is not None and known[0]() is fn:
-            return known[1]
-        cost = ItemCost()
-        try:
-            self._known[key] = weakref.ref(fn, lambda _: self._known.pop(key, None)), cost
-        except TypeError:
-            pass  # a builtin's method, for example
+        cost: ItemCost | None = self.get(fn)
+        if cost is None:
+            cost = ItemCost()
+            try:
+                self.put(fn, cost)
+            except TypeError:
+                pass  # a builtin's method, for example
         return cost
 
 

@@ -13,12 +13,12 @@ import io
 import itertools
 import pickle
 import sys
-import weakref
 from types import BuiltinFunctionType, FunctionType
 
 from workpool import _codec, _core
 from workpool._core import OUTCOME_DIED, OUTCOME_ERROR, OUTCOME_TIMEOUT, Block, Seat, TaskCore
 from workpool.errors import RemoteError, RemoteTraceback, TaskTimeout
+from workpool.identity import ByIdentity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,20 +120,16 @@ class Functions:
 
     def __init__(self, seat: Seat, incarnation: int) -> None:
         self._seat = seat
-        self._known: dict[int, tuple[weakref.ref[Any], Block]] = {}
+        self._known = ByIdentity()
         self._numbers = itertools.count(1)
         self._prefix = (seat.index << 52) | ((incarnation & 0xFFFFF) << 32)
 
     def find(self, fn: Callable[..., object]) -> Block | None:
         """The block that holds ``fn``; None if it must travel with the task."""
-        known = self._known.get(id(fn))
-        if known is not None and known[0]() is fn:
-            return known[1]
-        if not _is_stateless(fn):
-            return None
-        block = self._seat.store(self._prefix | next(self._numbers), dumps(fn))
-        key = id(fn)
-        self._known[key] = (weakref.ref(fn, lambda _: self._known.pop(key, None)), block)
+        block: Block | None = self._known.get(fn)
+        if block is None and _is_stateless(fn):
+            block = self._seat.store(self._prefix | next(self._numbers), dumps(fn))
+            self._known.put(fn, block)
         return block
 
     def store_passing(self, fn: Callable[..., object]) -> Block | None:

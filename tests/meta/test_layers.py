@@ -69,6 +69,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "errors",
         "events",
         "files",
+        "identity",
         "logs",
         "options",
         "stacks",
