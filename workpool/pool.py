@@ -329,8 +329,7 @@ class WorkerPool(Executor, Generic[A, R]):
         """Wait until one more task may be unfinished."""
         while not admission.enter():
             self._runtime.when(self._has_room).result()
-            if self._closed or self._supervisor.broken is not None:
-                self._refuse()
+            self._check_open()
 
     def _has_room(self) -> bool:
         admission = self._admission
@@ -357,9 +356,12 @@ class WorkerPool(Executor, Generic[A, R]):
             return nullcontext()
         while not admission.enter():
             await self._runtime.when(self._has_room)
-            if self._closed or self._supervisor.broken is not None:
-                self._refuse()
+            self._check_open()
         return admission.kept()
+
+    def _check_open(self) -> None:
+        if self._closed or self._supervisor.broken is not None:
+            self._refuse()
 
     def _refuse(self) -> NoReturn:
         if self._seat.is_forked:
@@ -449,8 +451,7 @@ class WorkerPool(Executor, Generic[A, R]):
             raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        if self._closed or self._supervisor.broken is not None:
-            self._refuse()
+        self._check_open()
         star = star or len(iterables) != 1
         items: Iterable[Any] = iterables[0] if len(iterables) == 1 else zip(*iterables, strict=False)
         bar = None
@@ -601,10 +602,6 @@ class WorkerPool(Executor, Generic[A, R]):
         """
         self._check_open()
         self._sizing.resize_down_to(n)
-
-    def _check_open(self) -> None:
-        if self._closed or self._supervisor.broken is not None:
-            self._refuse()
 
     def run_on_workers(self, fn: Callable[..., T], *args: Any) -> list[T]:
         """``fn(*args)`` once on each worker that there is now, in the order of their ids.

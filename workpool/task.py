@@ -35,7 +35,6 @@ os.register_at_fork(after_in_child=_registry._at_fork_reinit)  # type: ignore[at
 _CLAIMED, _RUNNING = 3, 4  # enum wp_phase
 _FUTURE_STATES = {OUTCOME_OK: "FINISHED", OUTCOME_CANCELLED: "CANCELLED_AND_NOTIFIED"}
 
-
 # Coroutines that await tasks which are done already go on without the loop's others for so long.
 _TURN_SECONDS = 0.0002
 
@@ -199,21 +198,20 @@ class Task(TaskCore, Future[R], Generic[R]):
     # ---- asyncio ---------------------------------------------------------------------
 
     def __await__(self) -> Generator[Any, None, R]:
-        if not self.done():
+        waits = not self.done()
+        if waits:
             import asyncio
 
             future = self._gatherer.attend_in_loop(self, asyncio.get_running_loop())
-            if not future.done():
-                try:
-                    yield from future
-                except asyncio.CancelledError:
-                    self.cancel()
-                    raise
-                result: R = self.result(0)
-                return result
-        if time.monotonic() > _turns.ends:
+            waits = not future.done()
+            try:
+                yield from future
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        if not waits and time.monotonic() > _turns.ends:
             yield from _turns.give()
-        result = self.result(0)
+        result: R = self.result(0)
         return result
 
     def __repr__(self) -> str:
