@@ -10,7 +10,6 @@ import time
 from typing import TYPE_CHECKING
 
 from workpool.files import Unusable
-from workpool.watching import find_pools
 
 if TYPE_CHECKING:
     import argparse
@@ -51,6 +50,8 @@ def _seconds(text: str) -> float:
 
 def run(options: argparse.Namespace) -> int:
     """Carry out ``workpool top`` and return its exit status."""
+    from workpool.watching import find_pools  # not for the other commands
+
     pools, strange = find_pools()
     if options.pool is not None:
         wanted = [pool for pool in pools if _is_called(pool, options.pool)]
