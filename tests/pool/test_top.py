@@ -3,13 +3,14 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pool_tasks as tasks
 import pytest
@@ -130,48 +131,45 @@ def test_unknown_pool_is_refused_with_the_names_of_those_that_run(standing: subp
     assert f"standing (pid {standing.pid})" in done.stderr
 
 
-@pytest.mark.parametrize("end", [signal.SIGKILL, None], ids=["killed", "shut down"])
-def test_view_ends_with_its_pool(standing: subprocess.Popen[str], end: signal.Signals | None) -> None:
-    with subprocess.Popen(
-        [*COMMAND, str(standing.pid), "--interval", "0.05"],
-        stdout=subprocess.PIPE, text=True, env=script_environment(),
-    ) as view:  # fmt: skip
-        assert view.stdout is not None
-        assert view.stdout.readline().startswith("standing of process")
-        if end is None:
-            assert standing.stdin is not None
-            standing.stdin.close()
-        else:
-            standing.send_signal(end)
-        printed = view.stdout.read()
-        assert view.wait(20) == 0
-    assert printed.splitlines()[-1] == f"the pool of process {standing.pid} has ended"
-
-
-def test_ctrl_c_ends_the_view_and_not_the_pool(standing: subprocess.Popen[str]) -> None:
+@contextlib.contextmanager
+def view_of(standing: subprocess.Popen[str]) -> Iterator[tuple[subprocess.Popen[str], IO[str], IO[str]]]:
+    """A view of that process's pool that has begun; its output and its errors."""
     with subprocess.Popen(
         [*COMMAND, str(standing.pid), "--interval", "0.05"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=script_environment(),
     ) as view:  # fmt: skip
         assert view.stdout is not None and view.stderr is not None
         assert view.stdout.readline().startswith("standing of process")
+        yield view, view.stdout, view.stderr
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, None], ids=["killed", "shut down"])
+def test_view_ends_with_its_pool(standing: subprocess.Popen[str], end: signal.Signals | None) -> None:
+    with view_of(standing) as (view, out, _):
+        if end is None:
+            assert standing.stdin is not None
+            standing.stdin.close()
+        else:
+            standing.send_signal(end)
+        printed = out.read()
+        assert view.wait(20) == 0
+    assert printed.splitlines()[-1] == f"the pool of process {standing.pid} has ended"
+
+
+def test_ctrl_c_ends_the_view_and_not_the_pool(standing: subprocess.Popen[str]) -> None:
+    with view_of(standing) as (view, _, err):
         view.send_signal(signal.SIGINT)
-        assert "Traceback" not in view.stderr.read()
+        assert "Traceback" not in err.read()
         assert view.wait(20) == 0
     assert watched(standing.pid).lives
     assert standing.poll() is None
 
 
 def test_reader_that_goes_away_ends_the_view_quietly(standing: subprocess.Popen[str]) -> None:
-    with subprocess.Popen(
-        [*COMMAND, str(standing.pid), "--interval", "0.05"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=script_environment(),
-    ) as view:  # fmt: skip
-        assert view.stdout is not None and view.stderr is not None
-        assert view.stdout.readline().startswith("standing of process")
-        view.stdout.close()
+    with view_of(standing) as (view, out, err):
+        out.close()
         assert view.wait(20) == 128 + signal.SIGPIPE
-        assert view.stderr.read() == ""
+        assert err.read() == ""
 
 
 def test_memory_that_is_no_control_segment_is_refused_by_its_head() -> None:
