@@ -102,6 +102,7 @@ BARS = [
     _beside_a_copy("64 MB", 0.0, "ms"),
     _figure("arrays", "64 MB made there, beyond the task", 100.0, "64 MB made with client.empty, out"),
     _figure("arrays", "64 MB shared, beyond the task", 20.0, "64 MB shared, written in place"),
+    _figure("arrays", "64 MB shared, beyond the task, spin=0.05", 20.0, "the same, with no side asleep"),
     _figure("arrays", "blocks, 2 workers", 1.9, "map_blocks, 1 us a row, nothing tuned"),
     _figure("skewed", "learned, of the ideal", 1.03, "skewed load, costs learned, beside the ideal"),
 ]

@@ -199,6 +199,7 @@ static inline uint64_t wp_home_take(struct wp_view *view, uint32_t *first) {
         // A scribbled bit behind the last slot is another home's, or nobody's.
         if (self->slots - base < 64) bits &= (UINT64_C(1) << (self->slots - base)) - 1;
     } while (bits == 0);
+    view->taken += (uint64_t)__builtin_popcountll(bits);
     *first = self->first_slot + base;
     return bits;
 }
@@ -267,6 +268,39 @@ static inline bool wp_home_spin(struct wp_view *view, wp_handle awaited) {
     }
     wp_spin_adapt(view, false, 0);
     return false;
+}
+
+// Had who gathers better sleep for WP_REST_NS than be woken by the next completion?
+//
+// With every CPU taken by workers that have more to do, a home that is woken for each of many
+// short tasks takes a CPU from them each time: 3 us and more for tasks of 20. How fast they end
+// is what was harvested since the last such question. Enough must be left that the workers do
+// not run out meanwhile.
+//
+// Caller:   who gathers, one thread of the home at a time, about to sleep.
+#define WP_REST_NS INT64_C(200000)
+#define WP_REST_TASKS 4 // ends of tasks in that time, at least
+static inline bool wp_home_may_rest(struct wp_view *view) {
+    uint64_t unfinished = wp_view_self(view)->slots - wp_home_free_slots(view);
+    if (unfinished < 4 * WP_REST_TASKS) return false;
+    int64_t now_ns = wp_os_now_ns(), since_ns = now_ns - view->asked_ns;
+    uint64_t ended = view->taken - view->asked_taken;
+    view->asked_ns = now_ns;
+    view->asked_taken = view->taken;
+    if (ended == 0 || since_ns <= 0 || wp_may_spin(view)) return false;
+    uint64_t expected = ended * (uint64_t)WP_REST_NS / (uint64_t)since_ns;
+    return expected >= WP_REST_TASKS && unfinished / 4 >= expected;
+}
+
+// Sleep for that long: no completion ends it, but a message does, or another thread.
+//
+// Caller:   as wp_home_wait, which follows.
+static inline void wp_home_rest(struct wp_view *view) {
+    struct wp_seat *seat = wp_view_self(view)->seat;
+    wp_store_relaxed(&seat->awaited, WP_NO_TASK);    // relaxed: published by the or below
+    wp_or_acq_rel(&seat->parker, WP_PARKER_FUTEX);   // sync parker.armed (publish)
+    wp_park_sleep(view, WP_REST_NS);                 // a token stays: wp_home_wait does not sleep then
+    wp_and_acq_rel(&seat->parker, ~WP_PARKER_FUTEX); // sync parker.armed (publish)
 }
 
 // Wait for one task, or with WP_NO_HANDLE for any completion.

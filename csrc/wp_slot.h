@@ -78,6 +78,7 @@ static inline wp_handle wp_handle_of(uint32_t index, uint32_t generation) {
 static inline uint32_t wp_handle_index(wp_handle h) { return (uint32_t)h; }
 static inline uint32_t wp_handle_generation(wp_handle h) { return (uint32_t)(h >> 32); }
 #define WP_NO_HANDLE UINT64_MAX
+#define WP_NO_TASK (UINT64_MAX - 1) // a handle that no task has
 
 // What the payload of WP_OUTCOME_DIED says.
 struct wp_death {

@@ -141,6 +141,9 @@ struct wp_view {
     bool watches;      // it was the watcher, and has not seen to another yet
     int64_t spin_ns;   // how long this seat looks before it parks, adapted
     int64_t spin_max_ns;
+    uint64_t taken;       // completions that the home took so far
+    uint64_t asked_taken; // the same when it last asked whether it may rest
+    int64_t asked_ns;
     wp_atomic32 unheard; // messages read from the lane and not handled yet
     bool heard;          // the last look answered that there is a message
     bool spin_hot;       // the last wait was short: the other side runs on another CPU

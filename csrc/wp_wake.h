@@ -310,12 +310,16 @@ enum wp_wait {
 // Caller:   the seat, armed with WP_PARKER_FUTEX.
 static inline enum wp_wait wp_park_sleep(struct wp_view *view, int64_t timeout_ns) {
     wp_atomic32 *parker = &wp_view_self(view)->seat->parker;
-    int64_t end_ns = timeout_ns < 0 ? -1 : wp_os_now_ns() + timeout_ns;
+    int64_t begun_ns = wp_os_now_ns(), end_ns = timeout_ns < 0 ? -1 : begun_ns + timeout_ns;
     wp_stats_add(&wp_view_self(view)->seat->stats, WP_STAT_PARKS, 1);
     for (;;) {
         // relaxed: disarming observes the token.
         uint32_t word = wp_load_relaxed(parker);
-        if (word & WP_PARKER_TOKEN) return WP_WAIT_WOKEN;
+        if (word & WP_PARKER_TOKEN) {
+            // Looking would have found it: two sides that sleep for each other's waking stay so else.
+            if (wp_os_now_ns() - begun_ns < view->spin_max_ns) view->spin_ns = view->spin_max_ns;
+            return WP_WAIT_WOKEN;
+        }
         int64_t left_ns = end_ns < 0 ? -1 : end_ns - wp_os_now_ns();
         if (end_ns >= 0 && left_ns <= 0) return WP_WAIT_TIMEOUT;
         int rc = view->polls ? wp_os_poll_wait(parker, word, left_ns) : wp_os_wait(parker, word, left_ns);

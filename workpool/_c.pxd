@@ -192,6 +192,9 @@ cdef extern from "wp_pool.h" nogil:
     void wp_home_untake(wp_view *, uint32_t)
     bint wp_home_arm(wp_view *)
     void wp_home_disarm(wp_view *)
+    int64_t WP_REST_NS
+    bint wp_home_may_rest(wp_view *)
+    void wp_home_rest(wp_view *)
     wp_wait wp_home_wait(wp_view *, wp_handle, int64_t)
     bint wp_unpark(wp_view *, uint32_t)
 

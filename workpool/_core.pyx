@@ -14,6 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.dict cimport PyDict_Contains
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyTypeObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
@@ -60,6 +61,8 @@ NEXT_MESSAGE = -5
 WAIT_WOKEN = 0
 WAIT_TIMEOUT = 1
 WAIT_SIGNAL = 2
+
+REST_SECONDS = _c.WP_REST_NS / 1e9
 
 STOP_NO = 0
 STOP_DRAINED = 1
@@ -186,6 +189,9 @@ cdef class TaskCore:
         self.worker_seat = -1
 
     def __init__(self, Seat seat):
+        self._begin(seat)
+
+    cdef void _begin(self, Seat seat):
         self.seat = seat
         seat.next_id += 1
         self.id = seat.next_id
@@ -800,6 +806,21 @@ cdef class Seat:
         self._leave()
         return gone
 
+    def submit(self, type cls, Block function, int call, payload):
+        """A task of ``cls``, started; None: not in this way, and start() may say why."""
+        cdef TaskCore task
+        if not self.usable:
+            return None
+        task = <TaskCore>(<PyTypeObject *>cls).tp_new(cls, <PyObject *>(), NULL)
+        task._begin(self)
+        self.users += 1  # as in start()
+        try:
+            return task if self._start(task, function, call, payload, 1, _c.WP_NO_HANDLE) else None
+        except Exception:
+            return None
+        finally:
+            self._leave()
+
     def start(self, TaskCore task, Block function, int call, payload, int attempts=1,
               uint64_t parent=<uint64_t>_c.WP_NO_HANDLE):
         """Offer a task to the workers; ``parent`` is the handle of the task that submits it.
@@ -1010,11 +1031,15 @@ cdef class Seat:
         cdef _c.wp_handle handle = _c.WP_NO_HANDLE
         cdef int64_t timeout_ns = _ns(timeout)
         cdef _c.wp_wait outcome
+        cdef bint rests
         self._check()
         if task is not None:
             handle = task.handle
+        rests = _c.wp_home_may_rest(&self.view) and not 0 <= timeout_ns < _c.WP_REST_NS
         self.users += 1
         with nogil:
+            if rests:
+                _c.wp_home_rest(&self.view)
             outcome = _c.wp_home_wait(&self.view, handle, timeout_ns)
         self._leave()
         return <int>outcome
@@ -1036,6 +1061,10 @@ cdef class Seat:
             found = _c.wp_home_spin(&self.view, _c.WP_NO_HANDLE)
         self._leave()
         return found
+
+    def may_rest(self):
+        """Whether who gathers had better come back after ``REST_SECONDS`` than arm()."""
+        return self.usable and _c.wp_home_may_rest(&self.view)
 
     def arm(self):
         """Ask for the eventfd's signal at the next completion or message; False: harvest, or read, first."""

@@ -31,6 +31,7 @@ from workpool._core import (
     OUTCOME_CANCELLED,
     OUTCOME_ERROR,
     OUTCOME_OK,
+    REST_SECONDS,
     Block,
     Seat,
 )
@@ -73,8 +74,8 @@ class Gatherer:
         self._lead: dict[None, int] = {}  # the thread that leads, while one does
         self._followers: collections.deque[threading.Lock] = collections.deque()
         # Tasks past the last slot, by id: those of a high priority go first.
-        self._urgent: collections.OrderedDict[int, _Waiting] = collections.OrderedDict()
-        self._backlog: collections.OrderedDict[int, _Waiting] = collections.OrderedDict()
+        self.urgent: collections.OrderedDict[int, _Waiting] = collections.OrderedDict()
+        self.backlog: collections.OrderedDict[int, _Waiting] = collections.OrderedDict()
         self.to_notify: collections.deque[Task[Any]] = collections.deque()
         self._conditions: list[tuple[Callable[[], bool], Task[None]]] = []
         self._loops: dict[asyncio.AbstractEventLoop, _LoopReader] = {}
@@ -93,18 +94,18 @@ class Gatherer:
     @property
     def queued(self) -> int:
         """Those of them that are for the workers."""
-        return self.seat.outstanding + len(self._urgent) + len(self._backlog)
+        return self.seat.outstanding + len(self.urgent) + len(self.backlog)
 
     def pending(self) -> list[Task[Any]]:
         """The tasks without an outcome, but for those that this process runs now."""
         here = [] if self.local is None else self.local.pending()
-        waiting = [*self._urgent.values(), *self._backlog.values()]
+        waiting = [*self.urgent.values(), *self.backlog.values()]
         return [*self.seat.unfinished(), *(entry[0] for entry in waiting), *here]
 
     def start(self, task: Task[Any], block: Block | None, call: int, payload: Any, attempts: int = 1) -> None:
         """Offer a task to the workers; past the last slot it waits here for one."""
         try:
-            first = not (self._backlog or self._urgent) or (task.is_urgent and not self._urgent)
+            first = not (self.backlog or self.urgent) or (task.is_urgent and not self.urgent)
             if first and self.seat.start(task, block, call, payload, attempts):
                 return
         except (PoolClosed, ForkedPool):
@@ -139,11 +140,11 @@ class Gatherer:
 
     def _waits(self) -> bool:
         """Whether a task waits for a slot."""
-        return bool(self._backlog or self._urgent)
+        return bool(self.backlog or self.urgent)
 
     def _put_back(self, entry: _Waiting, first: bool = False) -> None:
         """Have a task wait for a slot: behind its like, or before them."""
-        backlog = self._urgent if entry[0].is_urgent else self._backlog
+        backlog = self.urgent if entry[0].is_urgent else self.backlog
         backlog[entry[0].id] = entry
         if first:
             backlog.move_to_end(entry[0].id, last=False)
@@ -151,7 +152,7 @@ class Gatherer:
     def _take_next(self) -> _Waiting | None:
         """Who waits for a slot first; None if another thread has it, this instant."""
         try:
-            return (self._urgent or self._backlog).popitem(last=False)[1]
+            return (self.urgent or self.backlog).popitem(last=False)[1]
         except KeyError:
             return None
 
@@ -161,7 +162,7 @@ class Gatherer:
             return True
         here = self.local is not None and self.local.cancel(task)
         if not (here or self.seat.cancel(task)):
-            waiting = self._urgent.pop(task.id, None) or self._backlog.pop(task.id, None)
+            waiting = self.urgent.pop(task.id, None) or self.backlog.pop(task.id, None)
             if waiting is None:
                 return self._ask(task, force, grace)
             if not task.settle(OUTCOME_CANCELLED, None):
@@ -175,7 +176,7 @@ class Gatherer:
     def fail(self, task: Task[Any], error: BaseException) -> bool:
         """Give a task that nobody has begun ``error`` as its outcome."""
         if not self.seat.cancel(task, error):
-            waiting = self._urgent.pop(task.id, None) or self._backlog.pop(task.id, None)
+            waiting = self.urgent.pop(task.id, None) or self.backlog.pop(task.id, None)
             if waiting is None or not task.settle(OUTCOME_ERROR, error):
                 return False
         self._announce([task])
@@ -481,8 +482,15 @@ class Gatherer:
         poll.register(self.eventfd, select.POLLIN)
         while not self._closed:
             poll.poll()
+            if self._closed:
+                return  # type: ignore[unreachable]
             try:
-                self.on_event(self.eventfd)
+                self._take_event(self.eventfd)
+                # A loop has other things to do; this thread can come back when it pays.
+                while not (self._lead or self._closed) and self.seat.may_rest():
+                    time.sleep(REST_SECONDS)
+                    self.collect()
+                self._watch_on()
                 if self.listening:
                     self._stay_hot()
             except BaseException:  # of a callback: the others depend on this thread
@@ -518,11 +526,17 @@ class Gatherer:
         """The eventfd was signalled, or may have been; ``fd`` is it, by the caller's own descriptor."""
         if self._closed:
             return
+        self._take_event(fd)
+        self._watch_on()
+
+    def _take_event(self, fd: int) -> None:
         try:
             os.eventfd_read(fd)
         except BlockingIOError:
             pass  # another reader was quicker; there may still be something for us
         self.collect()
+
+    def _watch_on(self) -> None:
         if self._needs_watch() and not self._lead:
             self._arm()
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 class InnerPool(WorkerPool[Any, Any]):
     """See the module. What concerns workers, as hooks, sizes and events, is the outer pool's business."""
 
+    _is_plain = False  # tasks go to the worker's own submitter
+    _last = (None, None)
+
     def __init__(
         self, entrypoint: Any = None, max_workers: int | None = None, *,
         entrypoint_name: str = "worker_entrypoint", name: str | None = None, **_: Any,

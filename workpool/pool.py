@@ -203,6 +203,11 @@ class WorkerPool(Executor, Generic[A, R]):
                 self._max_workers, worker_affinity=worker_affinity, affinity_strength=affinity_strength,
                 key=key, meta=meta, cost=cost, priority=priority, timeout=timeout, retries=retries,
             )  # fmt: skip
+        else:
+            task: Task[R] | None = self._start_plain(None, _core.CALL_ONE, arg)
+            if task is not None:
+                task.argument = arg
+                return task
         return self._add_task(arg, options)
 
     def _add_task(self, arg: A, options: Options | None) -> Task[R]:
@@ -230,6 +235,11 @@ class WorkerPool(Executor, Generic[A, R]):
             PoolClosed: The pool is shut down.
             WorkerDied: The pool is broken: no worker can start.
         """
+        last, block = self._last
+        if block is not None and fn is last and not kwargs:
+            task = self._start_plain(block, _core.CALL_MANY, args)
+            if task is not None:
+                return task
         return self._submit(fn, args, kwargs, None)
 
     def _submit(
@@ -264,18 +274,26 @@ class WorkerPool(Executor, Generic[A, R]):
             self._last = (fn, block)
         return block
 
+    def _start_plain(self, block: Block | None, call: int, payload: Any) -> Task[Any] | None:
+        """Start a task that asks for nothing, in one step; None: it takes _start()."""
+        if not self._is_plain:
+            return None
+        gatherer, supervisor, seat = self._gatherer, self._supervisor, self._seat
+        if supervisor.broken is not None or gatherer.backlog or gatherer.urgent:
+            return None
+        task: Task[Any] | None = seat.submit(Task, block, call, payload)
+        if task is not None and (
+            seat.outstanding > self._sizing.grow_at or self._supervisor.broken is not None or self._closed
+        ):
+            self._see_to_workers()
+            self._check_accepted(task)
+        return task
+
     def _start(
         self, task: Task[Any], block: Block | None, call: int, payload: Any, options: Options | None
     ) -> None:
-        supervisor, seat = self._supervisor, self._seat
-        if self._closed or self._supervisor.broken is not None:
-            self._refuse()
-        if options is None and self._is_plain and task.outcome_code == 0:
-            # _start_accepted() for most: each call counts here.
-            self._gatherer.start(task, block, call, payload)
-            if seat.outstanding > self._sizing.grow_at or supervisor.broken is not None:
-                self._see_to_workers()
-        elif self._admission is None:
+        self._check_open()
+        if self._admission is None:
             self._start_accepted(task, block, call, payload, options)
         else:
             self._enter(self._admission)
@@ -283,8 +301,11 @@ class WorkerPool(Executor, Generic[A, R]):
                 self._start_accepted(task, block, call, payload, options)
             finally:
                 self._admission.leave()
-        # Between the two: who shuts down may not see the task.
-        if self._closed and self._gatherer.cancel(task):  # type: ignore[unreachable]
+        self._check_accepted(task)
+
+    def _check_accepted(self, task: Task[Any]) -> None:
+        # Between its start and this: who shuts down may not see the task.
+        if self._closed and self._gatherer.cancel(task):
             self._refuse()
 
     def _start_accepted(
@@ -300,7 +321,7 @@ class WorkerPool(Executor, Generic[A, R]):
     def _note_placing(self, every_task: bool) -> None:
         """Say whether every task goes through the placement, or only those with options."""
         self._places_all = every_task
-        self._is_plain = self._admission is None and not every_task
+        self._is_plain = self._admission is None and not every_task and not self._closed
 
     def _see_to_workers(self) -> None:
         """A task was offered: launch workers for it, or give it up."""
@@ -760,7 +781,7 @@ class WorkerPool(Executor, Generic[A, R]):
             wait: Return only when all that is done; else it goes on in the background.
             cancel_futures: Cancel what no worker has begun.
         """
-        self._closed = True
+        self._close()
         self._sizing.end()
         if self._seat.is_forked:
             return
@@ -771,6 +792,10 @@ class WorkerPool(Executor, Generic[A, R]):
             self._runtime.finish()
         else:
             self._runtime.finish_in_background()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._is_plain = False
 
     def dispose(self) -> None:
         """Shut down without what is queued: running tasks end, exit hooks run, memory is gone on return."""
@@ -786,7 +811,8 @@ class WorkerPool(Executor, Generic[A, R]):
 
     def _leave(self, kind: type[BaseException] | None) -> None:
         if kind is not None and _is_interrupt(kind) and not self._seat.is_forked:
-            self._closed = self._cancelled = True
+            self._close()
+            self._cancelled = True
             self._runtime.interrupt()
         self.shutdown(wait=True, cancel_futures=kind is not None)
 

@@ -222,6 +222,71 @@ static void a_token_left_before_the_wait_ends_it(void) {
         }
 }
 
+// Tasks that end while their home is awake, as if one each `gap_ns`.
+static void end_some(struct test_pool *pool, uint32_t count, int64_t gap_ns) {
+    struct wp_view *parent = &pool->view[0];
+    wp_handle found;
+    for (uint32_t i = 0; i < count; i++) {
+        CHECK_EQ(wp_deque_steal(&parent->places[0].deque, &found), WP_STEAL_OK);
+        run_at(pool, 1, found);
+    }
+    CHECK_EQ(test_pool_harvest(parent), count);
+    parent->asked_ns = wp_os_now_ns() - count * gap_ns;
+}
+
+static void a_home_rests_while_many_short_tasks_are_left_for_busy_cpus(void) {
+    struct test_pool pool;
+    test_pool_make(&pool, 3, 512, 2, false);
+    struct wp_view *parent = &pool.view[0];
+    const int64_t short_ns = WP_REST_NS / 20;
+    for (uint32_t i = 0; i < 200; i++) test_pool_submit(parent, TEST_ANYONE, i);
+    CHECK(!wp_home_may_rest(parent)); // none has ended: nothing is known
+    end_some(&pool, 5, short_ns);
+    CHECK(wp_home_may_rest(parent));
+    CHECK(!wp_home_may_rest(parent)); // none has ended since
+    end_some(&pool, 5, WP_REST_NS);
+    CHECK(!wp_home_may_rest(parent)); // one at a time is waited for
+    end_some(&pool, 5, short_ns);
+    parent->cpus = 3; // a CPU to spare
+    CHECK(!wp_home_may_rest(parent));
+    parent->cpus = 2;
+    end_some(&pool, 115, short_ns);
+    CHECK(!wp_home_may_rest(parent)); // 70 are left, and 20 would end: too few
+    end_some(&pool, 70, short_ns);
+    CHECK(!wp_home_may_rest(parent));
+    test_pool_check_free(&pool);
+    test_pool_end(&pool);
+}
+
+static void *leave_a_token(void *argument) {
+    struct test_pool *pool = argument;
+    while (!(wp_load_acquire(&pool->view[0].places[0].seat->parker) & WP_PARKER_FUTEX)) wp_os_yield();
+    wp_unpark(&pool->view[1], 0);
+    return NULL;
+}
+
+static void a_rest_is_ended_by_a_token_which_the_wait_sees_too(void) {
+    struct test_pool pool;
+    test_pool_make(&pool, 3, 8, 2, false);
+    struct wp_view *parent = &pool.view[0];
+    wp_handle handle = test_pool_submit(parent, TEST_ANYONE, 0);
+    int64_t begun_ns = wp_os_now_ns();
+    wp_home_rest(parent); // by its time
+    CHECK(wp_os_now_ns() - begun_ns >= WP_REST_NS);
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, leave_a_token, &pool), 0);
+    while (!(wp_load_relaxed(&parent->places[0].seat->parker) & WP_PARKER_TOKEN)) wp_home_rest(parent);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(wp_home_wait(parent, handle, -1), WP_WAIT_WOKEN);
+    // A completion alone does not end it, and is there afterwards.
+    wp_home_rest(parent);
+    run_at(&pool, 1, handle);
+    CHECK_EQ(wp_home_wait(parent, handle, -1), WP_WAIT_WOKEN);
+    CHECK_EQ(test_pool_harvest(parent), 1);
+    test_pool_check_free(&pool);
+    test_pool_end(&pool);
+}
+
 static void arming_tells_of_what_is_there_already(void) {
     struct test_pool pool;
     test_pool_make(&pool, 2, 4, 2, false);
@@ -374,6 +439,8 @@ int main(int argc, char **argv) {
         WP_TEST(a_slot_given_back_ends_its_blocks),
         WP_TEST(a_wait_ends_for_its_task_alone),
         WP_TEST(a_token_left_before_the_wait_ends_it),
+        WP_TEST(a_home_rests_while_many_short_tasks_are_left_for_busy_cpus),
+        WP_TEST(a_rest_is_ended_by_a_token_which_the_wait_sees_too),
         WP_TEST(arming_tells_of_what_is_there_already),
         WP_TEST(a_seat_that_became_ready_before_the_home_armed_is_not_missed),
         WP_TEST(an_armed_eventfd_is_signalled_at_the_next_completion),

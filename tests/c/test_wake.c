@@ -199,6 +199,13 @@ static void spinning_adapts_between_its_bounds(void) {
     for (uint32_t n = 0; n < 20; n++) wp_spin_adapt(view, false, 1);
     CHECK_EQ(view->spin_ns, WP_SPIN_MIN_NS);
     CHECK_EQ(wp_seat_stat(view, 1, WP_STAT_SPINS_USED), 20);
+    // A sleep that looking would have spared makes it worth while again; any other does not.
+    view->spin_max_ns = INT64_C(3600) * 1000000000;
+    CHECK_EQ(wp_park_sleep(view, 1), WP_WAIT_TIMEOUT);
+    CHECK_EQ(view->spin_ns, WP_SPIN_MIN_NS);
+    wp_unpark(&pool.view[0], 1);
+    CHECK_EQ(wp_park_sleep(view, -1), WP_WAIT_WOKEN);
+    CHECK_EQ(view->spin_ns, view->spin_max_ns);
     test_pool_end(&pool);
 }
 
