@@ -3,9 +3,7 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
-import asyncio
 import collections
-import ctypes
 import itertools
 import os
 import time
@@ -98,6 +96,8 @@ def check_the_flag(path: str) -> NoReturn:
 
 
 def read_the_flag_by_address(path: str) -> int:
+    import ctypes
+
     address = workpool.current_client().cancel_flag_address
     mark(path, "entered")
     flag = ctypes.c_ubyte.from_address(address)
@@ -106,6 +106,8 @@ def read_the_flag_by_address(path: str) -> int:
 
 
 async def sleep_in_coroutine(path: str) -> None:
+    import asyncio
+
     mark(path, "entered")
     try:
         await asyncio.sleep(60)
@@ -122,6 +124,8 @@ async def count_in_coroutine(path: str) -> NoReturn:
 
 
 async def briefly(value: int) -> int:
+    import asyncio
+
     await asyncio.sleep(0.01)
     return value
 

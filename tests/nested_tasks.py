@@ -3,15 +3,13 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
-import asyncio
-import concurrent.futures
 import os
 import threading
 from typing import Any
 
 import pool_tasks as tasks
 
-from workpool import WorkerPool, current_client
+from workpool import current_client
 
 
 def fib(n: int) -> int:
@@ -32,6 +30,8 @@ async def chain_later(depth: int) -> int:
 async def fib_later(n: int) -> int:
     if n < 2:
         return n
+    import asyncio
+
     client = current_client()
     return sum(await asyncio.gather(*[wrapped(client.submit(fib_later, n - k)) for k in (1, 2)]))
 
@@ -97,6 +97,8 @@ def worker_of(*_: Any) -> int:
 
 
 def bound_through_an_inner_pool(seats: list[int]) -> list[list[int]]:
+    from workpool import WorkerPool
+
     with WorkerPool() as pool:
         views = [pool.options(worker_affinity=seat, affinity_strength="force", key="k") for seat in seats]
         here = [view.submit(worker_of).result(20) for view in views]
@@ -116,18 +118,24 @@ def keyworded() -> Any:
 
 
 def waited(n: int) -> tuple[int, int]:
+    import concurrent.futures
+
     futures = [current_client().submit(tasks.echo, number) for number in range(n)]
     done, pending = concurrent.futures.wait(futures, timeout=20)
     return len(done), len(pending)
 
 
 def first_completed(n: int) -> Any:
+    import concurrent.futures
+
     futures = [current_client().submit(tasks.echo, number) for number in range(n)]
     done, _ = concurrent.futures.wait(futures, timeout=20, return_when="FIRST_COMPLETED")
     return len(done) >= 1, sorted(future.result() for future in futures)
 
 
 def completed(n: int) -> list[int]:
+    import concurrent.futures
+
     futures = [current_client().submit(tasks.echo, number) for number in range(n)]
     return sorted(future.result() for future in concurrent.futures.as_completed(futures, timeout=20))
 
@@ -148,6 +156,8 @@ async def awaited(n: int) -> list[int]:
 
 
 async def gathered(n: int) -> list[int]:
+    import asyncio
+
     client = current_client()
     return list(await asyncio.gather(*[asyncio.wrap_future(client.submit(tasks.echo, k)) for k in range(n)]))
 

@@ -3,20 +3,27 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
+from __future__ import annotations
+
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pool_tasks as tasks
 from helpers import wait_until
-from pool_support import Gate
 
-from workpool import Task, WorkerPool, current_client
+from workpool import current_client
 
-Pool = WorkerPool[Any, Any]
+if TYPE_CHECKING:  # workers import this module
+    from collections.abc import Callable
+
+    from pool_support import Gate
+
+    from workpool import Task, WorkerPool
+
+    Pool = WorkerPool[Any, Any]
 
 
 def where(*_: object) -> Any:

@@ -1,19 +1,25 @@
 """What the pool's tests run in workers: imported there by name, since ``tests`` is on the path.
 
+Nearly every worker of the tests imports this module, so it imports little by itself: asyncio
+alone would take as long again as all else that a worker does to start.
+
 SPDX-License-Identifier: BSD-3-Clause
 """
 
-import asyncio
-import ctypes
+from __future__ import annotations
+
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from helpers import wait_until
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
 # ---- plain ---------------------------------------------------------------------------
 
@@ -109,11 +115,15 @@ def mark(path: str, value: Any = None) -> Any:
 
 
 async def echo_later(value: Any) -> Any:
+    import asyncio
+
     await asyncio.sleep(0)
     return value
 
 
 async def echo_after(seconds: float, value: Any) -> Any:
+    import asyncio
+
     await asyncio.sleep(seconds)
     return value
 
@@ -123,12 +133,16 @@ _meeting: dict[str, asyncio.Event] = {}
 
 async def meet(mine: str, other: str) -> str:
     """Return only if the task that says the names the other way round runs at the same time."""
+    import asyncio
+
     _meeting.setdefault(mine, asyncio.Event()).set()
     await asyncio.wait_for(_meeting.setdefault(other, asyncio.Event()).wait(), 20)
     return mine
 
 
 async def fail_later(text: str) -> NoReturn:
+    import asyncio
+
     await asyncio.sleep(0)
     raise ValueError(text)
 
@@ -235,6 +249,8 @@ def exit_at_once(code: int) -> None:
 
 
 def segfault() -> None:
+    import ctypes
+
     ctypes.string_at(0)
 
 
