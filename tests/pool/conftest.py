@@ -29,6 +29,14 @@ def pool() -> Iterator[WorkerPool[Any, Any]]:
         yield pool
 
 
+@pytest.fixture(scope="module")
+def lasting_pool() -> Iterator[WorkerPool[Any, Any]]:
+    """One for all tests of a module that see what comes back, many times over, and no more of the pool."""
+    with WorkerPool(max_workers=2, tasks_per_worker=0) as pool:
+        pool.wait_ready(30)  # else its workers would be new in the first test
+        yield pool
+
+
 Script = Callable[..., subprocess.CompletedProcess[str]]
 
 

@@ -41,7 +41,7 @@ KINDS = ["?", "i1", "u2", "<i4", ">i4", "i8", "f2", "f4", "f8", ">f8", "g", "c8"
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("items", [0, 1, 7, 40, 5000])
-def test_every_kind_of_item_comes_back_as_it_was(pool: Pool, kind: Any, items: int) -> None:
+def test_every_kind_of_item_comes_back_as_it_was(lasting_pool: Pool, kind: Any, items: int) -> None:
     random = np.random.default_rng(items)
     dtype = np.dtype(kind)
     if dtype.kind in "US":
@@ -49,7 +49,7 @@ def test_every_kind_of_item_comes_back_as_it_was(pool: Pool, kind: Any, items: i
     else:
         array = random.integers(0, 2, items * dtype.itemsize, np.uint8).view(dtype)
     for value in (array, array.reshape(-1, 1), array[::-1], array[::2]):
-        back = round_trip(pool, value)
+        back = round_trip(lasting_pool, value)
         assert type(back) is np.ndarray
         assert back.dtype == dtype and back.shape == value.shape and back.flags.writeable
         if dtype.names == ("x",):  # beside its field there is padding, which is nobody's
@@ -58,17 +58,17 @@ def test_every_kind_of_item_comes_back_as_it_was(pool: Pool, kind: Any, items: i
 
 
 @pytest.mark.parametrize("items", [3, 60])
-def test_layouts_stay(pool: Pool, items: int) -> None:
+def test_layouts_stay(lasting_pool: Pool, items: int) -> None:
     base = np.arange(items**3, dtype=float).reshape(items, items, items)
     for value in (base, np.asfortranarray(base), base.transpose(1, 0, 2), base[:, ::2], base[..., 1],
                   base[::-1, ::-3], np.broadcast_to(base[0, 0], (5, items)), base[:0],
                   np.array(3.0)):  # fmt: skip
-        back = round_trip(pool, value)
+        back = round_trip(lasting_pool, value)
         np.testing.assert_array_equal(back, value)
         assert back.shape == value.shape
         if value.flags.f_contiguous:
             assert back.flags.f_contiguous
-    flags = pool.submit(tasks.describe, np.asfortranarray(base)).result()
+    flags = lasting_pool.submit(tasks.describe, np.asfortranarray(base)).result()
     assert flags == ("float64", base.shape, True, False, True)
 
 

@@ -56,9 +56,9 @@ def count(i: int, hits: Any) -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 7, 1000, 50_001])
 @pytest.mark.parametrize("grain", [None, 1, 64, 10**6])
-def test_map_blocks_is_the_function_of_the_whole(pool: Pool, rows: int, grain: int | None) -> None:
+def test_map_blocks_is_the_function_of_the_whole(lasting_pool: Pool, rows: int, grain: int | None) -> None:
     array = np.arange(rows * 3.0).reshape(rows, 3)
-    result = pool.map_blocks(double, array, grain=grain)
+    result = lasting_pool.map_blocks(double, array, grain=grain)
     np.testing.assert_array_equal(result, 2 * array)
     assert result.shape == array.shape and result.dtype == float
     assert array.sum() == np.arange(rows * 3.0).sum()

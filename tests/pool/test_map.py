@@ -26,8 +26,10 @@ Pool = WorkerPool[Any, Any]
 
 @pytest.mark.parametrize("chunksize", [None, 1, 2, 7, 1000])
 @pytest.mark.parametrize("count", [0, 1, 2, 100])
-def test_results_come_in_the_order_of_the_items(pool: Pool, chunksize: int | None, count: int) -> None:
-    assert list(pool.map(tasks.echo, range(count), chunksize=chunksize)) == list(range(count))
+def test_results_come_in_the_order_of_the_items(
+    lasting_pool: Pool, chunksize: int | None, count: int
+) -> None:
+    assert list(lasting_pool.map(tasks.echo, range(count), chunksize=chunksize)) == list(range(count))
 
 
 def test_large_map_gives_every_result_once(pool: Pool) -> None:
@@ -68,8 +70,8 @@ def test_callable_object_can_be_mapped(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("chunksize", [None, 1, 3])
-def test_coroutine_function_can_be_mapped(pool: Pool, chunksize: int | None) -> None:
-    assert list(pool.map(tasks.echo_later, range(20), chunksize=chunksize)) == list(range(20))
+def test_coroutine_function_can_be_mapped(lasting_pool: Pool, chunksize: int | None) -> None:
+    assert list(lasting_pool.map(tasks.echo_later, range(20), chunksize=chunksize)) == list(range(20))
 
 
 def test_mapped_coroutines_overlap_in_one_worker() -> None:

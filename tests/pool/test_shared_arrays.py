@@ -84,16 +84,16 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("name", VIEWS)
-def test_views_pass_by_reference(pool: Pool, name: str) -> None:
-    array, serial = pool.zeros((100, 50)), np.zeros((100, 50))
+def test_views_pass_by_reference(lasting_pool: Pool, name: str) -> None:
+    array, serial = lasting_pool.zeros((100, 50)), np.zeros((100, 50))
     VIEWS[name](serial)[...] = 3
     view = VIEWS[name](array)
-    before = used(pool)
-    pool.submit(tasks.fill, view, 3).result()
+    before = used(lasting_pool)
+    lasting_pool.submit(tasks.fill, view, 3).result()
     np.testing.assert_array_equal(array, serial)
-    assert used(pool) <= before + FUNCTIONS
+    assert used(lasting_pool) <= before + FUNCTIONS
     array[...] = 1
-    back = pool.submit(tasks.identity, view).result()
+    back = lasting_pool.submit(tasks.identity, view).result()
     np.testing.assert_array_equal(back, view)
     assert back.strides == view.strides and np.shares_memory(back, array)
 

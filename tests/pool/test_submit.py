@@ -47,8 +47,10 @@ def test_task_runs_in_another_process(pool: Pool) -> None:
         (lambda x: x + 1, (1,), 2),
     ],
 )
-def test_every_kind_of_callable_can_be_submitted(pool: Pool, fn: Any, args: Any, expected: object) -> None:
-    result = pool.submit(fn, *args).result()
+def test_every_kind_of_callable_can_be_submitted(
+    lasting_pool: Pool, fn: Any, args: Any, expected: object
+) -> None:
+    result = lasting_pool.submit(fn, *args).result()
     assert type(result) is tasks.Doubler if expected is None else result == expected
 
 
