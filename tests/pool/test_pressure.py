@@ -16,6 +16,7 @@ import array_tasks as tasks
 import numpy as np
 import pytest
 from helpers import wait_until
+from pool_support import Gate
 
 from workpool import ArenaFull, PoolClosed, WorkerPool, current_client, trimming
 
@@ -76,11 +77,10 @@ def test_room_that_another_thread_makes_ends_the_wait() -> None:
         timer.join()
 
 
-def test_waiting_for_memory_can_be_interrupted() -> None:
+def test_waiting_for_memory_can_be_interrupted(gate: Gate) -> None:
     with WorkerPool(max_workers=1, memory=4 * MIB) as pool:
         held = [pool.zeros(100_000) for _ in range(4)]
-        busy = pool.submit(tasks.nap, 3.0)
-        wait_until(lambda: busy.running())
+        busy = gate.hold(pool)
         timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
@@ -88,6 +88,7 @@ def test_waiting_for_memory_can_be_interrupted() -> None:
         assert not busy.done()
         timer.join()
         del held
+        gate.open()
 
 
 def test_a_worker_runs_its_own_tasks_instead() -> None:
@@ -100,7 +101,7 @@ def test_a_worker_runs_its_own_tasks_instead() -> None:
         assert pool.submit(many, 30).result() == 100_000.0 * sum(range(30))
 
 
-def test_statistics_tell_of_the_arena(pool: Pool) -> None:
+def test_statistics_tell_of_the_arena(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     pool.submit(tasks.keep, "x", np.ones(1000)).result()
     before = pool.statistics()
     array = pool.zeros(100_000)
@@ -116,11 +117,13 @@ def test_statistics_tell_of_the_arena(pool: Pool) -> None:
     del result, array
     gc.collect()
     pool.run_on_workers(tasks.drop, "x")
+    monkeypatch.setattr(trimming, "_LOOK_SECONDS", 0.2)
     wait_until(lambda: pool.statistics().arena_bytes < before.arena_bytes + 100_000)
     assert pool.statistics().arena_high_bytes >= told.arena_high_bytes
 
 
-def test_memory_goes_back_to_the_system_at_rest(pool: Pool) -> None:
+def test_memory_goes_back_to_the_system_at_rest(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trimming, "_LOOK_SECONDS", 0.3)
     pool.submit(tasks.total, np.ones(2_000_000)).result()
     assert pool.statistics().arena_committed_bytes > 16_000_000
     wait_until(lambda: pool.statistics().arena_committed_bytes < 4_000_000, 20)
