@@ -100,6 +100,27 @@ def test_batches_that_a_failed_call_has_left_are_not_the_next_ones(here: None) -
         assert parallel(delayed(tasks.square)(x) for x in range(10)) == [x * x for x in range(10)]
 
 
+def test_an_aborted_call_ends_after_the_callbacks_that_have_begun(here: None) -> None:
+    with Parallel(n_jobs=2) as parallel:
+        backend = parallel._backend
+        begun, go = threading.Event(), threading.Event()
+
+        def callback(_: Any) -> None:
+            begun.set()
+            assert go.wait(20)
+
+        batch = joblib.parallel.BatchedCalls([delayed(time.sleep)(0.3)], backend.get_nested_backend())
+        backend.submit(batch, callback)
+        assert begun.wait(20)
+        aborting = threading.Thread(target=backend.abort_everything)
+        aborting.start()
+        aborting.join(0.05)
+        assert aborting.is_alive()
+        go.set()
+        aborting.join(20)
+        assert not aborting.is_alive()
+
+
 def test_workers_stay_for_the_next_parallel(here: None) -> None:
     calls = [set(Parallel(batch_size=1)(delayed(tasks.pid)(x) for x in range(20))) for _ in range(3)]
     assert len(set().union(*calls)) <= 2

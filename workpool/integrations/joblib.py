@@ -16,6 +16,7 @@ from __future__ import annotations
 import collections
 import functools
 import threading
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     _Callback = Callable[[Any], object] | None
 
 _MOST_WORKERS = _core.MAX_SEATS - 1
+
+# joblib's callbacks take as long as its dispatching of a batch; an aborted call waits no longer for them.
+_CALLBACK_SECONDS = 1.0
 
 # What Parallel tells every backend, and what makes no difference here.
 _TOLD = {"context", "prefer", "require", "temp_folder", "verbose"}
@@ -89,6 +93,7 @@ class WorkpoolBackend(Batches):
         # A user's pool may have more workers than n_jobs: then batches wait here for their turn.
         self._turns: int | None = None
         self._taken = 0
+        self._calling = 0  # callbacks of joblib that have not returned
         self._counting = threading.Lock()
         self._here = threading.local()
         self._waiting: collections.deque[tuple[Any, _Callback]] = collections.deque()
@@ -205,11 +210,20 @@ class WorkpoolBackend(Batches):
                 self._give_turn()
                 self._offer_waiting()
                 if callback is not None:
-                    callback(task)
+                    self._call(callback, task)
         finally:
             self._here.ended = None
             for callback, task in ended:  # a callback raised
                 self._done(callback, task)
+
+    def _call(self, callback: Callable[[Any], object], task: Task[Any]) -> None:
+        with self._counting:
+            self._calling += 1
+        try:
+            callback(task)
+        finally:
+            with self._counting:
+                self._calling -= 1
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
         """Part of a backend: the result of a batch that is done."""
@@ -231,6 +245,12 @@ class WorkpoolBackend(Batches):
         self._waiting.clear()
         for task in list(self._running):
             task.cancel(force=True)
+        # A callback looks which call its batch is of, and later counts it as completed, of whichever
+        # call there is then: the next would end before its own batches.
+        own = 1 if getattr(self._here, "ended", None) is not None else 0
+        end = time.monotonic() + _CALLBACK_SECONDS
+        while self._calling > own and time.monotonic() < end:
+            time.sleep(0.001)
 
     def terminate(self) -> None:
         """Part of a backend: a ``Parallel`` is done. The workers stay."""
