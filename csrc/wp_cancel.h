@@ -91,7 +91,7 @@ static inline bool wp_late_next(struct wp_view *view, uint32_t *at, int64_t now_
             if (phase == WP_PHASE_RUNNING && ends_ns <= now_ns)
                 wp_slot_ask(slot, handle, WP_CANCEL_TIME);
             else if (ends_ns < *due_ns)
-                *due_ns = ends_ns > now_ns ? ends_ns : now_ns + 10000000; // it waits for a second attempt
+                *due_ns = ends_ns > now_ns ? ends_ns : now_ns + 10000000; // entered this instant
         }
         if (phase == WP_PHASE_READY) continue;
         uint32_t flags = wp_slot_asked(slot);
@@ -113,13 +113,6 @@ static inline bool wp_runs_another(struct wp_view *view, uint32_t seat, wp_handl
     uint64_t state = wp_load_relaxed(&view->slots[index].state); // relaxed: as above
     return wp_state_phase(state) == WP_PHASE_RUNNING && wp_state_owner(state) == seat &&
            !wp_slot_descends(view, index, handle);
-}
-
-// A task with a time limit is entered: its deadline is known now. The first attempt's counts.
-static inline void wp_start_clock(struct wp_slot *slot, int64_t now_ns) {
-    // relaxed: written by its owner alone now; a look for the parent, which asks by CAS.
-    int64_t deadline_ns = (int64_t)wp_load_relaxed(&slot->deadline_ns);
-    if (deadline_ns < 0) wp_store_relaxed(&slot->deadline_ns, (uint64_t)(now_ns - deadline_ns)); // relaxed: as above
 }
 
 #endif

@@ -34,6 +34,7 @@ static inline void wp_recover_again(struct wp_view *view, uint32_t index, uint64
     struct wp_slot *slot = &view->slots[index];
     // A result block that it had begun belongs to nobody now: the sweep frees it.
     wp_payload_set(&slot->result, 0, 0);
+    wp_slot_reset_clock(slot);
     // sync slot.asked (publish): its owner had left it; the next may be asked again.
     wp_and_acq_rel(&slot->cancel, ~(uint32_t)WP_CANCEL_ENDED);
     // sync slot.ready (publish): as its home published it first.

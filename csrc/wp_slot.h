@@ -110,7 +110,7 @@ static inline void wp_payload_set(struct wp_payload *payload, uint64_t block, ui
 //             stale hint may read it
 //   cost_us   home, while RESERVED; atomic as target is
 //   cancel    home and parent, by CAS from the exact word; the owner ends it
-//   deadline_ns   home, while RESERVED; the owner once, as it enters the task
+//   deadline_ns   home, while RESERVED; the owner, as it enters the task; the recoverer
 //   home      fixed when the segment is made
 //   result, start_ns, end_ns, pre_us   owner, while CLAIMED or RUNNING
 //   bytes     the argument, later the result or the death; a task that may be
@@ -295,6 +295,25 @@ static inline bool wp_slot_ask(struct wp_slot *slot, wp_handle handle, uint32_t 
 static inline uint32_t wp_slot_end(struct wp_slot *slot) {
     // sync slot.asked (observe): a flag that was set before counts, a later one is refused.
     return wp_or_acq_rel(&slot->cancel, WP_CANCEL_ENDED) & WP_CANCEL_FLAGS;
+}
+
+// A task with a time limit is entered, and has its start_ns: its deadline is known now.
+static inline void wp_slot_start_clock(struct wp_slot *slot) {
+    // relaxed: written by its owner alone now; a look for the parent, which asks by CAS.
+    int64_t deadline_ns = (int64_t)wp_load_relaxed(&slot->deadline_ns);
+    if (deadline_ns < 0)
+        wp_store_relaxed(&slot->deadline_ns, (uint64_t)(slot->start_ns - deadline_ns)); // relaxed: as above
+}
+
+// It will be entered again: its next attempt has all of the time.
+//
+// Caller:   the recoverer, in the place of the dead owner. An owner that died between entering
+//           and starting the clock has left the limit as it was.
+static inline void wp_slot_reset_clock(struct wp_slot *slot) {
+    // relaxed: nobody else writes it; published by the slot's state. Unsigned: it may be scribbled on.
+    uint64_t deadline_ns = wp_load_relaxed(&slot->deadline_ns);
+    if ((int64_t)deadline_ns > 0)
+        wp_store_relaxed(&slot->deadline_ns, (uint64_t)slot->start_ns - deadline_ns); // relaxed: as above
 }
 
 // Is this slot's current use over? The state is given back for its outcome and attempt.

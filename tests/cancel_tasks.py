@@ -186,6 +186,16 @@ def die_until_attempt(attempt: int) -> int:
     return task.attempt
 
 
+def die_then_stay(path: str, first: float, then: float) -> int:
+    """Take ``first`` seconds and die in the first attempt; take ``then`` in the second."""
+    attempt: int = attempt_of()
+    mark(path, f"attempt{attempt}")
+    time.sleep(first if attempt == 1 else then)
+    if attempt == 1:
+        os._exit(4)
+    return attempt
+
+
 def attempt_of() -> Any:
     task = workpool.current_client().task
     return None if task is None else task.attempt

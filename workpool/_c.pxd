@@ -174,7 +174,7 @@ cdef extern from "wp_pool.h" nogil:
     bint wp_late_next(wp_view *, uint32_t *, int64_t, int64_t *, wp_late *)
     bint wp_slot_descends(wp_view *, uint32_t, wp_handle)
     bint wp_runs_another(wp_view *, uint32_t, wp_handle)
-    void wp_start_clock(wp_slot *, int64_t)
+    void wp_slot_start_clock(wp_slot *)
     void wp_end(wp_view *, uint32_t)
 
     void wp_home_begin(wp_view *)

@@ -1208,7 +1208,7 @@ cdef class Seat:
         cdef _c.wp_slot *slot = &self.view.slots[index]
         slot.pre_us = <uint32_t>(pre_seconds * 1e6)
         _c.wp_enter(&self.view, index)
-        _c.wp_start_clock(slot, slot.start_ns)
+        _c.wp_slot_start_clock(slot)
         return _c.wp_slot_asked(slot)
 
     def asked(self, uint32_t index):

@@ -123,7 +123,8 @@ static void a_task_is_late_when_its_time_from_the_start_is_over(void) {
     CHECK_EQ(late_ones(&pool, 7 * second, &due_ns, &late), 0);
     CHECK_EQ(due_ns, 8 * second);
     wp_enter(&pool.view[2], wp_handle_index(handle));
-    wp_start_clock(slot, 10 * second);
+    slot->start_ns = 10 * second;
+    wp_slot_start_clock(slot);
     CHECK_EQ(late_ones(&pool, 10 * second, &due_ns, &late), 0);
     CHECK_EQ(due_ns, 11 * second);
     CHECK_EQ(late_ones(&pool, 11 * second, &due_ns, &late), 1);
@@ -159,6 +160,34 @@ static void a_task_that_runs_again_can_be_asked_again(void) {
     CHECK_EQ(wp_slot_asked(slot), WP_CANCEL_FORCE);
     end_of(&pool, 2, handle);
     CHECK_EQ(test_pool_harvest(&pool.view[0]), 1);
+    test_pool_end(&pool);
+}
+
+static void a_task_that_runs_again_has_all_of_its_time_again(void) {
+    struct test_pool pool;
+    struct wp_late late;
+    int64_t due_ns, second = WP_NS_PER_SECOND;
+    test_pool_make(&pool, 3, 4, 2, false);
+    wp_handle handle = wp_home_reserve(&pool.view[0]);
+    struct wp_slot *slot = slot_of(&pool, handle);
+    slot->attempt_limit = 3;
+    wp_store_relaxed(&slot->deadline_ns, (uint64_t)-second);
+    wp_home_submit(&pool.view[0], handle);
+    for (int64_t attempt = 1; attempt <= 3; attempt++) {
+        claim(&pool, 2, handle);
+        wp_enter(&pool.view[2], wp_handle_index(handle));
+        slot->start_ns = 10 * attempt * second;
+        if (attempt != 2) wp_slot_start_clock(slot); // the second dies before
+        CHECK_EQ(late_ones(&pool, 10 * attempt * second, &due_ns, &late), 0);
+        CHECK_EQ(due_ns, (10 * attempt + 1) * second);
+        if (attempt < 3) CHECK_EQ(wp_recover(&pool.view[0], 2, 42, -9).again, 1);
+        if (attempt < 3) CHECK_EQ((int64_t)wp_load_relaxed(&slot->deadline_ns), -second);
+    }
+    CHECK_EQ(late_ones(&pool, 31 * second, &due_ns, &late), 1);
+    CHECK_EQ(late.flags, WP_CANCEL_TIME);
+    end_of(&pool, 2, handle);
+    CHECK_EQ(test_pool_harvest(&pool.view[0]), 1);
+    test_pool_check_free(&pool);
     test_pool_end(&pool);
 }
 
@@ -202,6 +231,7 @@ int main(int argc, char **argv) {
         WP_TEST(descendants_that_wait_never_run_and_the_others_are_asked),
         WP_TEST(a_task_is_late_when_its_time_from_the_start_is_over),
         WP_TEST(a_task_that_runs_again_can_be_asked_again),
+        WP_TEST(a_task_that_runs_again_has_all_of_its_time_again),
         WP_TEST(who_is_condemned_knows_it),
     };
     return wp_test_main(tests, sizeof tests / sizeof *tests, argc, argv);

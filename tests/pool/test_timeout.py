@@ -70,6 +70,21 @@ def test_the_time_is_counted_from_the_start(gate: Gate) -> None:
         assert limited.result(20) == "in time"
 
 
+def test_a_retry_has_all_of_the_time_again(tmp_path: Path) -> None:
+    with WorkerPool(max_workers=1, grace=20.0) as pool:
+        limited = pool.options(timeout=4.0, retries=1)
+        # Both attempts together take longer than the limit.
+        assert limited.submit(jobs.die_then_stay, str(tmp_path / "a"), 2.1, 2.1).result(60) == 2
+
+
+def test_a_retry_has_no_more_than_its_time(tmp_path: Path) -> None:
+    with WorkerPool(max_workers=1, grace=20.0) as pool:
+        limited = pool.options(timeout=1.0, retries=1)
+        with pytest.raises(TaskTimeout):
+            limited.submit(jobs.die_then_stay, str(tmp_path / "a"), 0.0, 60.0).result(60)
+        assert (tmp_path / "a.attempt2").exists()
+
+
 def test_many_tasks_with_limits_beyond_the_slots_end_well() -> None:
     with WorkerPool(max_workers=2, grace=20.0) as pool:
         limited = pool.options(timeout=20.0)

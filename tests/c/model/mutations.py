@@ -743,6 +743,13 @@ RECOVER = [
         "bool owned = wp_state_owner(state) == seat;",
         "bool owned = true;",
     ),
+    Mutant(
+        "recover leaves the first attempt's deadline",
+        "wp_recover.h",
+        "    wp_slot_reset_clock(slot);\n",
+        "",
+        tests=("test_cancel",),
+    ),
     Mutant("recover runs again what was entered", "wp_recover.h", "(entered ? limit : decoded)", "decoded"),
     Mutant(
         "recover forgets what was not entered",
