@@ -186,7 +186,7 @@ class WorkerClient:
 _current: WorkerClient | None = None
 
 
-# The main client, in a task that runs in the parent.
+# In a task that runs in the parent: its call, which knows the main client and what is asked of it.
 in_parent: ContextVar[Any] = ContextVar("workpool_parent", default=None)
 
 
@@ -197,10 +197,10 @@ def current_client() -> WorkerClient:
         RuntimeError: This is no task, and this process not a worker.
     """
     if _current is None:
-        main = in_parent.get()
-        if main is None:
+        call = in_parent.get()
+        if call is None:
             raise RuntimeError("current_client() is for code that runs in a workpool worker")
-        return main  # type: ignore[no-any-return]
+        return call.client  # type: ignore[no-any-return]
     return _current
 
 

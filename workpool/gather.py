@@ -23,6 +23,7 @@ import select
 import threading
 import time
 import weakref
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from workpool._core import (
@@ -35,6 +36,7 @@ from workpool._core import (
     Block,
     Seat,
 )
+from workpool._interrupt import RUNNING, SHIELD
 from workpool.errors import ArenaFull, ForkedPool, PoolClosed
 from workpool.messages import running_loop
 from workpool.pressure import when_it_fits
@@ -186,6 +188,8 @@ class Gatherer:
     def _ask(self, task: Task[Any], force: bool, grace: float | None) -> bool:
         """Ask a running task to end; its descendants that wait never run."""
         flags = CANCEL_ASKED | CANCEL_FORCE if force else CANCEL_ASKED
+        if self.local is not None and self.local.ask(task, force, grace):
+            return force
         if not self.seat.ask(task, flags):
             return False
         self.seat.cancel_descendants(task.handle, flags)
@@ -216,6 +220,8 @@ class Gatherer:
 
     def cancel_running(self, grace: float) -> None:
         """Cancel with force what is left after cancel_queued()."""
+        if self.local is not None:
+            self.local.cancel_running(grace)
         for task in self.seat.unfinished():
             self._ask(task, True, grace)
 
@@ -280,7 +286,11 @@ class Gatherer:
     def collect(self) -> None:
         """Settle what is done, notify who watches, and use the slots that came free."""
         if self._harvest() and self.seat.has_mail:
-            self.read_messages()
+            if RUNNING:
+                with SHIELD:
+                    self.read_messages()
+            else:
+                self.read_messages()
         if self._waits():
             self._refill()
         if self._conditions:
@@ -304,7 +314,11 @@ class Gatherer:
             except IndexError:
                 return  # done, or another thread does the rest
             if task.watched:
-                task._notify()
+                if RUNNING:  # under a task of this process: its interrupt is not for them
+                    with SHIELD:
+                        task._notify()
+                else:
+                    task._notify()
 
     def _refill(self) -> None:
         while self._waits():
@@ -342,10 +356,10 @@ class Gatherer:
         self.collect()
         if task.outcome_code:
             return
-        if self.local is None:
+        if self.local is None and not RUNNING:
             self._wait(task, timeout)
         else:
-            with self.local.waiting():
+            with SHIELD, nullcontext() if self.local is None else self.local.waiting():
                 self._wait(task, timeout)
 
     def _wait(self, task: Task[Any], timeout: float | None) -> None:
@@ -373,6 +387,8 @@ class Gatherer:
                         turn.acquire()
                         task._watch(_Releaser(turn))
                     self._follow(task, end, turn)
+                    if RUNNING:
+                        SHIELD.check()
             finally:
                 # Whoever leaves, for whatever reason, sees to it that somebody leads:
                 # it may have been told to, at the moment its own time was up.
@@ -398,6 +414,8 @@ class Gatherer:
             )
             seat.wait(task if alone else None, nap)
             self.collect()
+            if RUNNING:
+                SHIELD.check()
 
     def _resign(self) -> None:
         """Hand the lead on, or have the eventfd watch."""

@@ -5,22 +5,35 @@ which somebody has awaited one; and when nobody has begun one after a moment, a 
 its own, so that none waits for ever. A task that waits for another runs that one in its
 place if nobody has begun it, and no unrelated one.
 
+One that runs can be asked to end: functions are interrupted (_interrupt.pyx), coroutines
+cancelled in their loop. No process is killed for it, so that what does not listen goes on.
+
 SPDX-License-Identifier: BSD-3-Clause
 """
 
 from __future__ import annotations
 
 import collections
+import math
 import threading
 import time
 from contextlib import contextmanager
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK
+from workpool import payload
+from workpool._core import (
+    CANCEL_ASKED,
+    CANCEL_FORCE,
+    CANCEL_TIME,
+    OUTCOME_CANCELLED,
+    OUTCOME_ERROR,
+    OUTCOME_OK,
+)
 from workpool.client import in_parent
 from workpool.errors import EntrypointError
 from workpool.loading import Loaded, load, takes_client
+from workpool.local_limits import Call, LocalLimits
 from workpool.messages import MainClient, running_loop
 
 if TYPE_CHECKING:
@@ -36,29 +49,19 @@ if TYPE_CHECKING:
 _GRACE_SECONDS = 0.02
 
 
-class _Call:
-    """A task, and what it calls; without a function the entrypoint."""
-
-    __slots__ = ("added", "args", "fn", "kwargs", "task")
-
-    def __init__(self, task: Task[Any], fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.task = task
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.added = time.monotonic()
-
-
 class Local:
     """The parent's own tasks of one pool."""
 
-    def __init__(self, gatherer: Gatherer, spec: EntrypointSpec, client: MainClient, name: str) -> None:
+    def __init__(
+        self, gatherer: Gatherer, spec: EntrypointSpec, client: MainClient, name: str, grace: float
+    ) -> None:
         self._gatherer = gatherer
         self._spec = spec
         self._client = client
         self._name = name
-        self._queue: collections.deque[_Call] = collections.deque()
-        self._running = 0  # begun and not settled
+        self._grace = grace
+        self._queue: collections.deque[Call] = collections.deque()
+        self._begun: dict[int, Call] = {}  # and not settled, by the task's id
         self._active = 0  # threads that run what is queued, and wait for nothing meanwhile
         self._changed = threading.Condition()
         self._here = threading.local()
@@ -67,11 +70,12 @@ class Local:
         self._loaded: Loaded | None = None
         self._coroutines: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._limits = LocalLimits(self._look, f"{name}-main-limits")
 
     @property
     def unfinished(self) -> int:
         """Tasks without an outcome."""
-        return len(self._queue) + self._running
+        return len(self._queue) + len(self._begun)
 
     def pending(self) -> list[Task[Any]]:
         """Those that nobody has begun."""
@@ -80,7 +84,7 @@ class Local:
     def add(self, task: Task[Any], fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Have ``fn(*args, **kwargs)`` called; without ``fn`` the entrypoint."""
         with self._changed:
-            self._queue.append(_Call(task, fn, args, kwargs))
+            self._queue.append(Call(task, fn, args, kwargs, self._client, self._grace))
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._serve, name=f"{self._name}-main", daemon=True)
                 self._thread.start()
@@ -91,7 +95,34 @@ class Local:
         """Take a task out that nobody has begun; the caller announces it."""
         return self._find(task) is not None and task.settle(OUTCOME_CANCELLED, None)
 
-    def _find(self, task: Task[Any]) -> _Call | None:
+    def ask(self, task: Task[Any], force: bool, grace: float | None) -> bool:
+        """Ask one that runs to end. False: there is none."""
+        call = self._begun.get(task.id)
+        if call is None or call.task is not task:
+            return False
+        if not force:
+            asked = call.ask(CANCEL_ASKED)
+            call.stop()
+            return asked
+        if grace is not None:
+            call.grace = grace
+        if not call.force(CANCEL_ASKED | CANCEL_FORCE):
+            return False
+        self._limits.note(call.again)
+        self._gatherer.stir()  # its thread may wait there
+        return True
+
+    def cancel_running(self, grace: float) -> None:
+        """Cancel with force what runs."""
+        for call in list(self._begun.values()):
+            self.ask(call.task, True, grace)
+
+    def _look(self, now: float) -> float:
+        due = min((call.look(now) for call in list(self._begun.values())), default=math.inf)
+        self._gatherer.stir()
+        return due
+
+    def _find(self, task: Task[Any]) -> Call | None:
         """Take the task's call off the queue, if it is there."""
         with self._changed:
             for call in self._queue:
@@ -100,12 +131,14 @@ class Local:
                     return call
         return None
 
-    def _next(self) -> _Call | None:
+    def _next(self) -> Call | None:
         with self._changed:
-            if not self._queue:
-                return None
-            self._running += 1
-            return self._queue.popleft()
+            return self._begin(self._queue.popleft()) if self._queue else None
+
+    def _begin(self, call: Call) -> Call:
+        """Count it as running. Called with the lock held."""
+        self._begun[call.task.id] = call
+        return call
 
     # ---- threads that wait -----------------------------------------------------------
 
@@ -117,11 +150,13 @@ class Local:
         """Run what is queued, until it is empty or ``task`` is done."""
         if not self._queue:
             return
-        call: _Call | None
+        call: Call | None
         if self._is_inside():  # under a task that waits: only what it waits for
-            call = self._find(task)
+            with self._changed:
+                call = self._find(task)
+                if call is not None:
+                    self._begin(call)
             if call is not None:
-                self._running += 1
                 self._run(call)
             return
         if running_loop() is not None:  # a loop would be blocked, and could run no coroutine
@@ -173,8 +208,7 @@ class Local:
                     if self._closed and not self._queue:
                         return
                     self._changed.wait(left)
-                self._running += 1
-                call = self._queue.popleft()
+                call = self._begin(self._queue.popleft())
             try:
                 with self._working():
                     self._run(call)
@@ -192,24 +226,25 @@ class Local:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        self._limits.close()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     # ---- running one -----------------------------------------------------------------
 
-    def _run(self, call: _Call, loop: asyncio.AbstractEventLoop | None = None) -> None:
+    def _run(self, call: Call, loop: asyncio.AbstractEventLoop | None = None) -> None:
         """Run a call that was counted as running to its outcome; a coroutine goes to ``loop``."""
         task = call.task
         task.in_parent = True
-        token = in_parent.set(self._client)
+        token = in_parent.set(call)
         self._here.depth = getattr(self._here, "depth", 0) + 1
         begun = time.monotonic()
         try:
             function, hook = self._resolve(call)
             pre = None if hook is None else hook(*call.args)
             begun, before = time.monotonic(), begun
-            value = None if type(pre) is CoroutineType else function(*call.args, **call.kwargs)
+            value = None if type(pre) is CoroutineType else self._call(call, function)
             if type(pre) is CoroutineType or type(value) is CoroutineType:
                 steps = self._finish_later(call, function, pre, value, begun - before)
                 if loop is not None:
@@ -223,7 +258,7 @@ class Local:
                 return
         except BaseException as error:
             self._settle(call, OUTCOME_ERROR, error, begun, 0.0)
-            if not isinstance(error, Exception):
+            if not (isinstance(error, Exception) or payload.is_cancellation(error, call.asked)):
                 raise
         else:
             self._settle(call, OUTCOME_OK, value, begun, begun - before)
@@ -231,23 +266,28 @@ class Local:
             self._here.depth -= 1
             in_parent.reset(token)
 
+    def _call(self, call: Call, function: Callable[..., Any]) -> Any:
+        """Call the function, which can be interrupted from here on and no longer than it runs."""
+        self._limits.note(call.begin_clock())
+        return call.run(function, call.args, call.kwargs)
+
     async def _finish_later(
-        self, call: _Call, function: Callable[..., Any], pre: Any, value: Any, pre_seconds: float
+        self, call: Call, function: Callable[..., Any], pre: Any, value: Any, pre_seconds: float
     ) -> None:
         import asyncio
 
         begun = time.monotonic()
         try:
+            call.coroutine = asyncio.current_task()
+            if call.asked:  # before it was known here
+                call.tell()
             if pre is not None and type(pre) is CoroutineType:
                 await pre
                 begun, before = time.monotonic(), begun
                 pre_seconds += begun - before
-                value = function(*call.args, **call.kwargs)
+                value = self._call(call, function)
             if type(value) is CoroutineType:
                 value = await value
-        except asyncio.CancelledError:
-            self._settle(call, OUTCOME_CANCELLED, None, begun, pre_seconds)
-            raise
         except BaseException as error:
             self._settle(call, OUTCOME_ERROR, error, begun, pre_seconds)
             if not isinstance(error, Exception):
@@ -255,13 +295,22 @@ class Local:
         else:
             self._settle(call, OUTCOME_OK, value, begun, pre_seconds)
 
-    def _settle(self, call: _Call, outcome: int, value: Any, begun: float, pre_seconds: float) -> None:
-        call.task.ran_in_parent(begun, time.monotonic(), pre_seconds)
+    def _settle(self, call: Call, outcome: int, value: Any, begun: float, pre_seconds: float) -> None:
+        """Give the task its outcome, unless it has one: what is asked of it decides, as in a worker."""
+        asked = call.end()
         with self._changed:
-            self._running -= 1
+            if self._begun.pop(call.task.id, None) is None:
+                return  # a coroutine's, which has told asyncio.run() too
+        call.task.ran_in_parent(begun, time.monotonic(), pre_seconds)
+        cancelled = outcome == OUTCOME_ERROR and payload.is_cancellation(value, asked)
+        if asked & CANCEL_FORCE or (cancelled and not asked & CANCEL_TIME):
+            outcome, value = OUTCOME_CANCELLED, None
+        elif asked & CANCEL_TIME:
+            cause = value if outcome == OUTCOME_ERROR else None
+            outcome, value = OUTCOME_ERROR, payload.timed_out(cause, call.task)
         self._gatherer.settle_local(call.task, outcome, value)
 
-    def _resolve(self, call: _Call) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
+    def _resolve(self, call: Call) -> tuple[Callable[..., Any], Callable[..., Any] | None]:
         """The function to call, and the hook before it."""
         if call.fn is not None:
             return call.fn, None

@@ -16,6 +16,7 @@ from _thread import allocate_lock, get_ident
 from types import CoroutineType
 
 from workpool import logs
+from workpool.errors import TaskInterrupt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from workpool._core import Seat
+    from workpool._interrupt import Interruptible
     from workpool.client import WorkerClient
     from workpool.gather import Gatherer
     from workpool.runner import Runner
@@ -158,6 +160,29 @@ class MainClient:
         self.state = SimpleNamespace()
         self._messages = messages
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the task that runs here is to end: it was cancelled, or its time is up."""
+        call = self._call()
+        return call is not None and call.asked != 0
+
+    def check_cancelled(self) -> None:
+        """Raise ``TaskInterrupt`` if the task that runs here is to end."""
+        if self.cancelled:
+            raise TaskInterrupt
+
+    @property
+    def cancel_flag_address(self) -> int:
+        """As that of a worker's client; 0 outside of tasks."""
+        call = self._call()
+        return 0 if call is None else call.address
+
+    def _call(self) -> Interruptible | None:
+        from workpool.client import in_parent
+
+        call: Any = in_parent.get()
+        return call if call is not None and call.client is self else None
+
     def on_message(self, type: str, handler: Handler) -> None:  # noqa: A002
         """Have ``handler(contents, client)`` called for each message of ``type`` to the workers."""
         self._messages.add_to_main(type, handler)
@@ -168,7 +193,10 @@ class MainClient:
 
     def poll_messages(self) -> int:
         """Run the listeners for what has arrived; unless one is running, which goes on with it."""
-        return self._messages.dispatch()
+        from workpool._interrupt import SHIELD
+
+        with SHIELD:  # the listeners are none of the task's code
+            return self._messages.dispatch()
 
     def __repr__(self) -> str:
         return "<MainClient>"

@@ -143,8 +143,6 @@ class Options:
         self.priority = priority
         self.retries = _retries(retries)
         self.timeout = _timeout(timeout)
-        if self.timeout is not None and self.seat == MAIN:
-            raise ValueError("timeout cannot be had with worker_affinity='main': nothing could end the task")
 
     def of_chunk(self, key: Any, cost: float | None, learns: bool) -> Options:
         """The same for some items of a map."""

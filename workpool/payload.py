@@ -17,7 +17,7 @@ from types import BuiltinFunctionType, FunctionType
 
 from workpool import _codec, _core
 from workpool._core import OUTCOME_DIED, OUTCOME_ERROR, OUTCOME_TIMEOUT, Block, Seat, TaskCore
-from workpool.errors import RemoteError, RemoteTraceback, TaskTimeout
+from workpool.errors import RemoteError, RemoteTraceback, TaskInterrupt, TaskTimeout
 from workpool.identity import ByIdentity
 
 TYPE_CHECKING = False
@@ -261,7 +261,7 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
             seat, pid, status, task.id, task.key, "ran" if entered else "unpickled the arguments of"
         )
     if outcome == OUTCOME_TIMEOUT:
-        return _timeout(None if payload is None else unpack_outcome(OUTCOME_ERROR, payload, task), task)
+        return timed_out(None if payload is None else unpack_outcome(OUTCOME_ERROR, payload, task), task)
     data, text, before = pickle.loads(payload)
     if before is not None:
         task.partial = pickle.loads(before)
@@ -274,7 +274,7 @@ def unpack_outcome(outcome: int, payload: Any, task: TaskCore) -> BaseException:
     return error  # type: ignore[no-any-return]
 
 
-def _timeout(ended_with: BaseException | None, task: TaskCore) -> TaskTimeout:
+def timed_out(ended_with: BaseException | None, task: TaskCore) -> TaskTimeout:
     """The error of a task whose time was up, with what it ended with as the cause."""
     key = "" if task.key is None else f" (key {task.key!r})"
     error = TaskTimeout(f"task {task.id}{key} ran longer than its {task.limit:g} s")
@@ -282,3 +282,16 @@ def _timeout(ended_with: BaseException | None, task: TaskCore) -> TaskTimeout:
         ended_with = ended_with.__cause__
     error.__cause__ = ended_with
     return error
+
+
+def is_cancellation(error: BaseException, asked: int) -> bool:
+    """Whether a task ended as one that was to end does."""
+    if isinstance(error, TaskInterrupt):
+        return True
+    kind = type(error)
+    if kind.__name__ != "CancelledError":
+        return False
+    # A coroutine's own, and the other's if it follows from what was asked; neither is imported for this.
+    return kind.__module__ == "asyncio.exceptions" or (
+        asked != 0 and kind.__module__ == "concurrent.futures._base"
+    )

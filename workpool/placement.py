@@ -187,6 +187,8 @@ class Placement:
     ) -> None:
         """Have a task run in the parent; without ``fn`` the entrypoint."""
         task.key, task.meta = options.key, options.meta
+        if options.timeout is not None:
+            task.limit = options.timeout
         if options.learns:
             self._follow(task, options.key, ANYONE, None, False)
         self._tell(task)

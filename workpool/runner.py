@@ -323,7 +323,7 @@ class Runner:
 
     def finish_error(self, index: int, error: BaseException, partial: list[Any] | None = None) -> None:
         asked = self.seat.asked(index)
-        ends = _is_cancellation(error, asked)
+        ends = payload.is_cancellation(error, asked)
         if asked and self.gatherer is not None:  # those it has submitted since it was asked
             self.seat.cancel_descendants(self.seat.task_handle(index), asked | _core.CANCEL_ASKED)
         if ends and asked & _core.CANCEL_TIME:
@@ -483,19 +483,6 @@ class Runner:
         import asyncio
 
         await asyncio.sleep(0)
-
-
-def _is_cancellation(error: BaseException, asked: int) -> bool:
-    """Whether a task ended as one that was to end does."""
-    if isinstance(error, TaskInterrupt):
-        return True
-    kind = type(error)
-    if kind.__name__ != "CancelledError":
-        return False
-    # A coroutine's own, and the other's if it follows from what was asked; neither is imported for this.
-    return kind.__module__ == "asyncio.exceptions" or (
-        asked != 0 and kind.__module__ == "concurrent.futures._base"
-    )
 
 
 def _identity(value: Any) -> Any:

@@ -81,6 +81,7 @@ class Runtime:
         self.functions = payload.Functions(self.seat, 0)
         self.item_costs = ItemCosts()
         launch = launcher.make(settings.start_method, settings.mp_context, config, inherited)
+        self.grace = settings.grace
         self.supervisor = Supervisor(self.seat, launch, seats, name, hungry_fd, settings.grace)
         self.gatherer = Gatherer(self.seat, self._fds[0], self.supervisor.worker)
         self.seat.gatherer = self.gatherer
@@ -123,7 +124,9 @@ class Runtime:
         if self.gatherer.local is None:
             with self._making:
                 if self.gatherer.local is None:
-                    self.gatherer.local = Local(self.gatherer, self.entrypoint, self.messages.main, self.name)
+                    self.gatherer.local = Local(
+                        self.gatherer, self.entrypoint, self.messages.main, self.name, self.grace
+                    )
         return self.gatherer.local
 
     def stacks(self) -> str:

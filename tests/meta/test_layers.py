@@ -75,7 +75,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "stacks",
         "threads",
     },
-    "glue": {"_arrays", "_codec", "_core", "_look"},
+    "glue": {"_arrays", "_codec", "_core", "_interrupt", "_look"},
     "both sides": {
         "arrays",
         "client",
@@ -107,6 +107,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "settings",
         "sizing",
         "local",
+        "local_limits",
         "mapped",
         "placement",
         "pool",

@@ -115,8 +115,3 @@ def test_each_item_of_a_map_has_the_time() -> None:
 def test_a_timeout_is_a_positive_number_of_seconds(limit: Any, error: type[Exception]) -> None:
     with WorkerPool(max_workers=1) as pool, pytest.raises(error, match="timeout"):
         pool.options(timeout=limit).submit(tasks.echo, 1)
-
-
-def test_a_task_of_the_parent_can_have_no_timeout() -> None:
-    with WorkerPool(tasks.echo, max_workers=1) as pool, pytest.raises(ValueError, match="main"):
-        pool.add_task(1, worker_affinity="main", timeout=1.0)
