@@ -48,7 +48,8 @@ class WorkerDied(WorkpoolError, BrokenExecutor):
         if self.deaths:
             return (
                 f"{which.strip()} is not run: {self.deaths} workers died in tasks with this key, the last, "
-                f"worker {self.worker_id} (pid {self.pid}), {_how(self.exitcode)}"
+                f"worker {self.worker_id} (pid {self.pid}), {_how(self.exitcode)}; once the cause is gone, "
+                f"use another key or a new pool"
             )
         doing = self.doing or "ran"
         return f"worker {self.worker_id} (pid {self.pid}) {_how(self.exitcode)} while it {doing}{which}"

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import cancel_tasks as jobs
 import pool_tasks as tasks
 import pytest
-from helpers import wait_until
+from helpers import ROOT, wait_until
 from pool_support import Gate
 
 from workpool import PoolClosed, QueueFull, Task, WorkerDied, WorkerPool
@@ -204,6 +204,9 @@ def test_a_key_that_killed_two_workers_fails_at_once(tmp_path: Path) -> None:
         with pytest.raises(WorkerDied, match=r"key 'bad'\) is not run: 2 workers died") as caught:
             pool.options(key="bad").submit(tasks.echo, 1).result(20)
         assert time.monotonic() - begun < 10 and caught.value.deaths == 2
+        cure = "once the cause is gone, use another key or a new pool"
+        assert str(caught.value).endswith(cure)
+        assert cure in " ".join((ROOT / "docs/control.md").read_text().split())
         assert pool.options(key="good").submit(tasks.echo, 1).result(20) == 1
         assert len(list(tmp_path.glob("*.died"))) == 2
 
