@@ -23,7 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
-    from typing import Any
+    from typing import Any, NoReturn
 
     from workpool.loading import EntrypointSpec
     from workpool.nested import NestedGatherer
@@ -127,6 +127,13 @@ class Runner:
         if self.loop is not None:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+    def forked(self) -> None:
+        """This is a fork that a task has made: its pool is its parent's."""
+        self.seat.abandon()
+        self.client.running = None
+        in_context.set(None)
+        self._finish = self.finish_error = _end_fork  # type: ignore[method-assign, assignment]
 
     def _finish_hook(self, value: Any) -> None:
         if type(value) is CoroutineType:
@@ -483,6 +490,18 @@ class Runner:
         import asyncio
 
         await asyncio.sleep(0)
+
+
+def _end_fork(index: int, outcome: object, *_: object) -> NoReturn:
+    """A fork comes back from the task that has made it, which goes on in the worker: it ends here."""
+    sys.stderr.write(f"workpool: process {os.getpid()}, a fork, has left the task that made it, and ends\n")
+    if isinstance(outcome, BaseException):
+        import traceback
+
+        traceback.print_exception(outcome)
+    for stream in sys.stdout, sys.stderr:
+        stream.flush()
+    os._exit(1)
 
 
 def _identity(value: Any) -> Any:

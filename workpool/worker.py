@@ -163,11 +163,11 @@ def run(config: WorkerConfig, index: int, incarnation: int, report_fd: int, inhe
     # The arena stays: arrays in it are a task's own, and so a fork's of the task.
     _core.dont_fork(control)
     seat = _core.Seat(control, arena, config.arena_fd, index)
-    os.register_at_fork(after_in_child=seat.abandon)
     for other, fd in enumerate(config.eventfds):
         seat.eventfd(other, fd)
     seat.spin(config.spin)
     runner = Runner(seat, config, incarnation)
+    os.register_at_fork(after_in_child=runner.forked)
     stacks.listen(config.stacks_fd)
     post = runner.client.post_message_to_pool
     logs.install(lambda record: post(logs.RECORD, record), config.levels)

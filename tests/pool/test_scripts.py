@@ -578,6 +578,33 @@ with WorkerPool(max_workers=1) as pool:
     check(done, "3 2")
 
 
+HOWS = ["return 'child'", "raise KeyError('of the child')", "await asyncio.sleep(0)"]
+
+
+@pytest.mark.parametrize("how", HOWS)
+def test_fork_that_comes_back_from_its_task_ends_and_harms_nobody(script: Script, how: str) -> None:
+    done = script(f"""
+import asyncio, os, warnings
+import workpool
+from workpool import WorkerPool
+
+{"async " if "await" in how else ""}def forks():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    child = os.fork()
+    if child == 0:
+        workpool.current_client().check_cancelled()
+        {how}
+        return
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+with WorkerPool(max_workers=1) as pool:
+    print(pool.submit(forks).result(), pool.submit(abs, -2).result())
+""")
+    assert (done.stdout, done.returncode) == ("1 2\n", 0), done.stderr
+    assert "a fork, has left the task that made it" in done.stderr
+    assert "Segmentation" not in done.stderr and ("KeyError" in done.stderr) == ("raise" in how)
+
+
 # ---- Ctrl-C --------------------------------------------------------------------------------
 
 
