@@ -154,6 +154,20 @@ class OwnError(Exception):
     """An exception of the user's."""
 
 
+class Interrupting(Exception):
+    """An exception whose pickling raises what ends programs."""
+
+    def __reduce__(self) -> NoReturn:
+        raise KeyboardInterrupt
+
+
+class Exiting(Exception):
+    """The same with another."""
+
+    def __reduce__(self) -> NoReturn:
+        raise SystemExit(3)
+
+
 class OddError(Exception):
     """An exception that cannot be rebuilt from its ``args``."""
 

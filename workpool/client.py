@@ -9,12 +9,13 @@ from contextvars import ContextVar
 from types import SimpleNamespace
 
 from workpool.errors import TaskInterrupt
+from workpool.identity import stays_here
 from workpool.messages import WorkerMessages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -178,6 +179,9 @@ class WorkerClient:
 
             self._submitter = Submitter(self._runner)
         return self._submitter
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        stays_here("a client", "ask for workpool.current_client() where it is needed")
 
     def __repr__(self) -> str:
         return f"<WorkerClient of worker {self.worker_id}>"

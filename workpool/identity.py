@@ -9,7 +9,16 @@ import weakref
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
+
+
+def stays_here(what: str, instead: str) -> NoReturn:
+    """Refuse to pickle or copy what belongs to one process.
+
+    Raises:
+        TypeError: Always.
+    """
+    raise TypeError(f"{what} can be neither pickled nor copied: {instead}")
 
 
 class ByIdentity:

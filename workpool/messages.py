@@ -17,12 +17,13 @@ from types import CoroutineType
 
 from workpool import logs
 from workpool.errors import TaskInterrupt
+from workpool.identity import stays_here
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from workpool._core import Seat
     from workpool._interrupt import Interruptible
@@ -197,6 +198,9 @@ class MainClient:
 
         with SHIELD:  # the listeners are none of the task's code
             return self._messages.dispatch()
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        stays_here("a client", "ask for workpool.current_client() where it is needed")
 
     def __repr__(self) -> str:
         return "<MainClient>"

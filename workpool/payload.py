@@ -174,7 +174,7 @@ def pack_exception(error: BaseException, partial: list[Any] | None = None) -> by
     if partial:
         try:
             before = dumps(partial)
-        except Exception:  # one of the results cannot be pickled: the exception goes alone
+        except BaseException:  # one of the results cannot be pickled: the exception goes alone
             before = None
     return pickle.dumps((data, text, before))
 
@@ -184,7 +184,7 @@ def _travelling(pickled: Callable[[BaseException], bytes], error: BaseException)
     try:
         data = pickled(error)
         return data if isinstance(pickle.loads(data), BaseException) else None
-    except Exception:
+    except BaseException:  # whatever its __reduce__ raises: that ends no worker
         return None
 
 

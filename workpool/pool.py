@@ -14,6 +14,7 @@ from workpool import _core, client
 from workpool.admission import Admission
 from workpool.entrypoints import find
 from workpool.errors import ForkedPool, PoolClosed
+from workpool.identity import stays_here
 from workpool.mapped import PoolMap
 from workpool.options import MAIN, Options, OptionsView, PoolOptions, TaskOptions
 from workpool.results import Results
@@ -773,6 +774,9 @@ class WorkerPool(Executor, Generic[A, R]):
             segments.control.size,
             segments.arena_bytes,
         )
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        stays_here("a WorkerPool", "a task submits through workpool.current_client(), or makes one there")
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more tasks; run what is queued, unless cancelled; end the workers.

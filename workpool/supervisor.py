@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING
 
 from workpool import _core
 from workpool.death import WorkerDied
+from workpool.identity import stays_here
 from workpool.limits import Limits
 from workpool.worker import EXIT_REPLACE, EXIT_START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, NoReturn
 
     from workpool._core import Seat
     from workpool.launcher import Launcher, Process
@@ -59,6 +60,9 @@ class Worker:
         self._stopping = False
         self._dismissed = False
         self._killed = False  # by this pool
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        stays_here("a worker", "send its id")
 
     @property
     def state(self) -> str:

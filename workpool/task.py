@@ -14,9 +14,10 @@ import threading
 import time
 import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, TaskCore
+from workpool.identity import stays_here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -213,6 +214,9 @@ class Task(TaskCore, Future[R], Generic[R]):
             yield from _turns.give()
         result: R = self.result(0)
         return result
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        stays_here("a task", "send its result(), or what it was made of")
 
     def __repr__(self) -> str:
         key = "" if self.key is None else f" key={self.key!r}"

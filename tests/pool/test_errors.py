@@ -394,6 +394,45 @@ def test_errors_of_the_pool_survive_pickle_and_copy(error: Any) -> None:
         assert (type(twin), str(twin), vars(twin)) == (type(error), str(error), vars(error))
 
 
+@pytest.mark.parametrize("what", ["pool", "task", "worker", "client", "main client", "view"])
+def test_what_belongs_to_one_process_says_so_when_it_is_pickled_or_copied(what: str) -> None:
+    with WorkerPool(max_workers=1) as pool:
+        pool.wait_ready(20)
+        pool.submit(tasks.echo, 1).result(20)
+        if what == "client":
+            with pytest.raises(RemoteError, match=r"a client can be neither pickled nor copied: "):
+                pool.submit(workpool.current_client).result(20)
+            return
+        here = pool.options(worker_affinity="main")
+        value: Any = {
+            "pool": lambda: pool,
+            "task": lambda: pool.submit(tasks.echo, 1),
+            "worker": lambda: pool.workers[0],
+            "main client": lambda: here.submit(workpool.current_client).result(20),
+            "view": lambda: pool.options(key=1),
+        }[what]()
+        for way in (
+            pickle.dumps,
+            copy.copy,
+            copy.deepcopy,
+            lambda value: pool.submit(tasks.echo, [value]).result(20),
+            lambda value: pool.submit(lambda: value).result(20),
+        ):
+            if what == "view" and way is copy.copy:
+                continue
+            with pytest.raises(TypeError, match=r"^a \w+ can be neither pickled nor copied: "):
+                way(value)
+        assert pool.submit(tasks.echo, 2).result(20) == 2
+
+
+@pytest.mark.parametrize("name", ["Interrupting", "Exiting"])
+def test_an_exception_whose_reduce_raises_what_ends_programs_ends_no_worker(shared: Pool, name: str) -> None:
+    before = [worker.pid for worker in shared.workers]
+    with pytest.raises(RemoteError, match=rf"{name}.*the text"):
+        shared.submit(tasks.fail_with, name, "the text").result(20)
+    assert [worker.pid for worker in shared.workers] == before
+
+
 def test_exceptions_are_freed_with_their_task(shared: Pool) -> None:
     task = shared.submit(tasks.fail_with, "OwnError", "x")
     gone = weakref.ref(task.exception(20))
