@@ -29,7 +29,7 @@ class Admission:
         self._raises = raises
         self._unfinished = unfinished
         self._entering = 0  # admitted, and not yet counted as unfinished
-        self._lock = threading.Lock()  # guards it, for a few instructions at a time
+        self._lock = threading.RLock()  # guards it; RLock as in task.py
         self._here = threading.local()
 
     def has_room(self) -> bool:

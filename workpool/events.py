@@ -29,7 +29,7 @@ class Events:
     def __init__(self, name: str) -> None:
         self._name = name
         self._listeners: dict[str, tuple[Callable[..., object], ...]] = dict.fromkeys(_NAMES, ())
-        self._changing = threading.Lock()
+        self._changing = threading.RLock()
         self.added = self.complete = False
 
     def on(self, event: str, listener: Callable[..., object]) -> None:

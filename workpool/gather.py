@@ -39,6 +39,7 @@ from workpool._core import (
 from workpool._interrupt import RUNNING, SHIELD
 from workpool.errors import ArenaFull, ForkedPool, PoolClosed
 from workpool.messages import running_loop
+from workpool.once import start_first
 from workpool.pressure import when_it_fits
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Gatherer:
         self._loops: dict[asyncio.AbstractEventLoop, _LoopReader] = {}
         self._ended: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._closed = False
 
     # ---- tasks -----------------------------------------------------------------------
@@ -490,10 +491,9 @@ class Gatherer:
                 if not started and not self._closed:
                     thread = threading.Thread(target=self._serve, name="workpool-gather", daemon=True)
                     try:
-                        thread.start()
-                    except RuntimeError:  # the interpreter ends: whoever finishes the pool gathers
-                        return
-                    self._thread = thread
+                        start_first(self, thread)
+                    except RuntimeError:
+                        return  # the interpreter ends: whoever finishes the pool gathers
 
     def _serve(self) -> None:
         poll = select.poll()
@@ -593,7 +593,8 @@ class Gatherer:
         """End the gather thread and let go of the loops."""
         self._closed = True
         os.eventfd_write(self.eventfd, 1)
-        thread = self._thread
+        with self._starting:
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
         for reader in list(self._loops.values()):

@@ -72,7 +72,7 @@ class Limits:
         self._graces: dict[int, float] = {}  # those that differ, by the task's handle
         self._late: dict[int, _Late] = {}
         self._noted = math.inf  # a time noted since the last look began
-        self._lock = threading.Lock()  # guards it, and `due`
+        self._lock = threading.RLock()  # guards it, and `due`; RLock as in task.py
 
     def ask(self, handle: int, grace: float | None) -> None:
         """Something was asked of a running task: look at once."""

@@ -35,6 +35,7 @@ from workpool.errors import EntrypointError
 from workpool.loading import Loaded, load, takes_client
 from workpool.local_limits import Call, LocalLimits
 from workpool.messages import MainClient, running_loop
+from workpool.once import start_first
 
 if TYPE_CHECKING:
     import asyncio
@@ -66,7 +67,7 @@ class Local:
         self._changed = threading.Condition()
         self._here = threading.local()
         self._thread: threading.Thread | None = None
-        self._loading = threading.Lock()
+        self._loading = threading.RLock()
         self._loaded: Loaded | None = None
         self._coroutines: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -86,8 +87,8 @@ class Local:
         with self._changed:
             self._queue.append(Call(task, fn, args, kwargs, self._client, self._grace))
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._serve, name=f"{self._name}-main", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._serve, name=f"{self._name}-main", daemon=True)
+                start_first(self, thread)
             self._changed.notify_all()
         self._gatherer.call_for_help(self.run_in_loop)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workpool._core import CANCEL_FORCE, CANCEL_TIME
 from workpool._interrupt import Interruptible
+from workpool.once import start_first
 
 if TYPE_CHECKING:
     import asyncio
@@ -131,10 +132,9 @@ class LocalLimits:
             if self._thread is None and not self._closed:
                 thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
                 try:
-                    thread.start()
-                except RuntimeError:  # the interpreter ends
-                    return
-                self._thread = thread
+                    start_first(self, thread)
+                except RuntimeError:
+                    return  # the interpreter ends
             self._changed.notify()
 
     def _serve(self) -> None:

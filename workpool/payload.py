@@ -15,7 +15,7 @@ import pickle
 import sys
 from types import BuiltinFunctionType, FunctionType
 
-from workpool import _codec, _core
+from workpool import _codec, _core, main_functions
 from workpool._core import OUTCOME_DIED, OUTCOME_ERROR, OUTCOME_TIMEOUT, Block, Seat, TaskCore
 from workpool.errors import RemoteError, RemoteTraceback, TaskInterrupt, TaskTimeout
 from workpool.identity import ByIdentity
@@ -54,8 +54,6 @@ def _refers_to_main(data: bytes) -> bool:
 
 def _with_main(write: Callable[[Any], bytes]) -> bytes:
     """What ``write`` makes of something that refers to the main module: often to a function alone."""
-    from workpool import main_functions
-
     try:
         data = write(main_functions.Pickler)
     except Exception:  # as in dumps(): cloudpickle says what is wrong
@@ -69,8 +67,6 @@ _pickler: Any = None
 def _value_pickler() -> Any:
     """cloudpickle's, but for functions of the main module."""
     global _pickler
-    from workpool import main_functions
-
     main_functions.by_value()
     if _pickler is None:
         import cloudpickle

@@ -66,7 +66,7 @@ class Placement:
         self._learned: dict[Any, float] = {}
         self._loads = supervisor.loads
         self._loaded = [0] * len(supervisor.loads)  # tasks in each
-        self._lock = threading.Lock()  # guards both
+        self._lock = threading.RLock()  # guards both; RLock as in task.py
         self.ageing = Ageing(gatherer.seat, supervisor.name)
         self.quarantine = Quarantine(gatherer.seat, gatherer.pending, gatherer.fail)
         supervisor.on_fallen = self.quarantine.count

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from workpool.once import start_first
 from workpool.options import PRIORITIES
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Ageing:
         self._name = name
         self._waiting: list[tuple[float, int, Task[Any], int]] = []  # a heap: when, …, its priority
         self._numbers = itertools.count()
-        self._changed = threading.Condition(threading.Lock())
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -47,8 +48,8 @@ class Ageing:
             due = time.monotonic() + AGE_SECONDS
             heapq.heappush(self._waiting, (due, next(self._numbers), task, priority))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=f"{self._name}-ageing", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name=f"{self._name}-ageing", daemon=True)
+                start_first(self, thread)
 
     def _run(self) -> None:
         with self._changed:

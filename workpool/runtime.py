@@ -25,6 +25,7 @@ from workpool.gather import Gatherer
 from workpool.local import Local
 from workpool.mapping import ItemCosts
 from workpool.messages import PoolMessages
+from workpool.once import keep_first
 from workpool.placement import Placement
 from workpool.segments import Segments
 from workpool.sizing import Sizing
@@ -100,7 +101,7 @@ class Runtime:
         )
         self.sizing = Sizing(self, settings.max_workers, settings.tasks_per_worker)
         self.supervisor.on_hungry = self.sizing.feed
-        self._making = threading.Lock()
+        self._making = threading.RLock()
         self._dumping = threading.Lock()
         self._finishing = threading.Lock()
         self._finished = False
@@ -123,10 +124,8 @@ class Runtime:
         """The tasks of the parent itself."""
         if self.gatherer.local is None:
             with self._making:
-                if self.gatherer.local is None:
-                    self.gatherer.local = Local(
-                        self.gatherer, self.entrypoint, self.messages.main, self.name, self.grace
-                    )
+                made = Local(self.gatherer, self.entrypoint, self.messages.main, self.name, self.grace)
+                return keep_first(self.gatherer, "local", made)
         return self.gatherer.local
 
     def stacks(self) -> str:

@@ -23,6 +23,7 @@ from workpool import _core
 from workpool.death import WorkerDied
 from workpool.identity import stays_here
 from workpool.limits import Limits
+from workpool.once import start_first
 from workpool.worker import EXIT_REPLACE, EXIT_START
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ class Supervisor:
         self._early_deaths = 0
         self._changed = threading.RLock()
         self._eventfd = eventfd
-        self._open = threading.Lock()  # guards the eventfd against its own end
+        self._launching = False
+        self._open = threading.RLock()  # guards the eventfd against its own end
         self._thread: threading.Thread | None = None
         self._retry_at: float | None = None
         self._calls: list[Callable[[], object]] = []
@@ -235,11 +237,10 @@ class Supervisor:
         if self._thread is None:
             thread = threading.Thread(target=self._run, name=f"{self.name}-supervisor", daemon=True)
             try:
-                thread.start()
+                start_first(self, thread)
             except RuntimeError as error:  # no thread to be had: nobody would notice that a worker ends
                 self._give_up_all(error)
                 raise
-            self._thread = thread
         else:
             self._nudge()
 
@@ -322,7 +323,8 @@ class Supervisor:
 
     def join(self) -> None:
         """Wait until the stopped workers are gone; then nothing of the supervisor is left."""
-        thread = self._thread
+        with self._changed:
+            thread = self._thread
         if thread is None:
             self._close()
             return
@@ -425,33 +427,48 @@ class Supervisor:
 
     def _launch_missing(self) -> None:
         """Fill empty seats, lowest first. Called with the lock held."""
+        if self._launching:  # a signal's handler or a finalizer that submits, while this thread launches
+            return
+        self._launching = True
+        try:
+            while (seat := self._next_missing()) is not None and self._launch(seat):
+                pass
+        finally:
+            self._launching = False
+
+    def _next_missing(self) -> int | None:
+        """The lowest seat that shall have a worker, and has none."""
+        if self.broken is not None:
+            return None
         # One that was given up is filled again if its worker died before what is bound to it.
         kept = {seat for seat in self._retired if self.is_bound(seat) or self.seat.is_bound(seat)}
-        for seat in sorted((self._wanted | kept) - self._workers.keys()):
-            if self.broken is not None:
-                return
-            incarnation = self.seat.next_incarnation(seat)
-            try:
-                with warnings.catch_warnings():
-                    # The user chose fork; its danger is in the documentation of start_method.
-                    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-                    process = self.launcher.launch(seat, incarnation)
-            except Exception as error:  # no process or memory to be had now: others go on
-                _log.warning("%s: cannot launch worker %d: %s", self.name, seat, error)
-                self._early_deaths += 1
-                if self._early_deaths >= _START_DEATHS and not self._workers:
-                    self._break(error)
-                self._retry_at = time.monotonic() + 0.1
-                return
-            self._retry_at = None
-            self.seat.take(seat, process.pid)
-            self._workers[seat] = Worker(self, seat, incarnation, process)
-            self.seat.launched(len(self._workers))
-            if seat in kept:
-                self.dismiss(seat)
-            else:
-                self._announced.append(self._workers[seat])
-            _log.debug("%s: launched worker %d, pid %d", self.name, seat, process.pid)
+        return min((self._wanted | kept) - self._workers.keys(), default=None)
+
+    def _launch(self, seat: int) -> bool:
+        """Fill one seat. False: no process is to be had now."""
+        incarnation = self.seat.next_incarnation(seat)
+        try:
+            with warnings.catch_warnings():
+                # The user chose fork; its danger is in the documentation of start_method.
+                warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+                process = self.launcher.launch(seat, incarnation)
+        except Exception as error:  # no process or memory to be had now: others go on
+            _log.warning("%s: cannot launch worker %d: %s", self.name, seat, error)
+            self._early_deaths += 1
+            if self._early_deaths >= _START_DEATHS and not self._workers:
+                self._break(error)
+            self._retry_at = time.monotonic() + 0.1
+            return False
+        self._retry_at = None
+        self.seat.take(seat, process.pid)
+        self._workers[seat] = Worker(self, seat, incarnation, process)
+        self.seat.launched(len(self._workers))
+        if seat in self._retired:
+            self.dismiss(seat)
+        else:
+            self._announced.append(self._workers[seat])
+        _log.debug("%s: launched worker %d, pid %d", self.name, seat, process.pid)
+        return True
 
     def _want_bound(self) -> None:
         """Launch where a worker has bound a task and nobody was ever wanted."""

@@ -29,8 +29,10 @@ R = TypeVar("R")
 
 _log = logging.getLogger("workpool.task")
 
-# Guards the lists of watchers of all tasks: held for a few instructions at a time.
-_registry = threading.Lock()
+# Guards the lists of watchers of all tasks: held for a few instructions at a time. Reentrant, as
+# all locks here that submitting takes: a signal's handler or a finalizer that submits may come
+# between any two instructions.
+_registry = threading.RLock()
 os.register_at_fork(after_in_child=_registry._at_fork_reinit)  # type: ignore[attr-defined]
 
 _CLAIMED, _RUNNING = 3, 4  # enum wp_phase

@@ -14,6 +14,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from workpool.errors import PoolClosed
+from workpool.once import start_first
 
 if TYPE_CHECKING:
     from workpool._core import Seat
@@ -41,7 +42,7 @@ class Trimmer:
         self._stirred = threading.Event()
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
-        self._opening = threading.Lock()
+        self._opening = threading.RLock()
         self.high_bytes = 0
         seat.on_stir = self._stir
 
@@ -51,10 +52,9 @@ class Trimmer:
             if self._thread is None and not self._end.is_set():
                 thread = threading.Thread(target=self._run, name=f"{self._name}-trimmer", daemon=True)
                 try:
-                    thread.start()
-                except RuntimeError:  # the interpreter ends, and all memory with it
-                    return
-                self._thread = thread
+                    start_first(self, thread)
+                except RuntimeError:
+                    return  # the interpreter ends, and all memory with it
         self._stirred.set()
 
     def _run(self) -> None:

@@ -71,6 +71,7 @@ PYTHON_LAYERS: dict[str, set[str]] = {
         "files",
         "identity",
         "logs",
+        "once",
         "options",
         "stacks",
         "threads",
