@@ -33,6 +33,7 @@ _STRENGTHS = {"light": LIGHT, "strong": STRONG, "force": FORCE}
 ANYONE, MAIN = 0, -1
 
 PRIORITIES = range(-8, 8)
+_FOREVER_SECONDS = 9e9  # what the clock counts in nanoseconds ends there, after 285 years
 _MOST_RETRIES = 252  # the count of attempts has a byte, and WP_DECODE_DEATHS more are allowed
 
 
@@ -52,7 +53,7 @@ def _timeout(timeout: object) -> float | None:
     number = seconds("timeout", timeout)
     if number == 0.0:
         raise ValueError("timeout must be greater than 0")
-    return number
+    return number if number < _FOREVER_SECONDS else None
 
 
 class TaskOptions(TypedDict, total=False):

@@ -41,6 +41,9 @@ _log = logging.getLogger("workpool.supervisor")
 # next would too.
 _START_DEATHS = 5
 
+# A longer sleep is cut in two.
+_LONGEST_SECONDS = 3600.0
+
 
 class Worker:
     """A worker, as the parent sees it.
@@ -353,8 +356,10 @@ class Supervisor:
             due = self._limits.due
             if self._retry_at is not None:
                 due = min(due, self._retry_at)
-            # In whole milliseconds, which poll() counts; up, or it would look before the time.
-            timeout = None if due == math.inf else max(0, math.ceil((due - time.monotonic()) * 1000))
+            # In whole milliseconds, which poll() counts, but not to any number; up, or it would look
+            # before the time.
+            left = min(due - time.monotonic(), _LONGEST_SECONDS)
+            timeout = None if due == math.inf else max(0, math.ceil(left * 1000))
             for fd, _ in poll.poll(timeout):
                 if fd == self._eventfd:
                     os.eventfd_read(self._eventfd)

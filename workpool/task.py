@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_ERROR, OUTCOME_OK, TaskCore
 from workpool.identity import stays_here
+from workpool.options import seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -110,12 +111,12 @@ class Task(TaskCore, Future[R], Generic[R]):
         Args:
             force: End a running task too: ``TaskInterrupt`` is raised in its Python code, and
                 after ``grace`` its worker is killed and replaced.
-            grace: Seconds; by default the pool's.
+            grace: Seconds, at least 0; by default the pool's.
 
         Returns:
             Whether its outcome is, or will be, ``CancelledError``.
         """
-        return self._gatherer.cancel(self, force, grace)
+        return self._gatherer.cancel(self, force, None if grace is None else seconds("grace", grace))
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
         """Call ``fn(task)`` when the task is done: at once if it is, else in a thread that gathers."""

@@ -152,6 +152,18 @@ def test_cancelling_twice_or_after_the_end_says_what_it_is(two: Pool, tmp_path: 
     assert task.cancel(force=True)
 
 
+@pytest.mark.parametrize(("grace", "error"), [("x", TypeError), (-1, ValueError), (float("nan"), ValueError)])
+def test_a_grace_that_makes_no_sense_is_refused_and_nothing_asked(
+    two: Pool, tmp_path: Path, grace: Any, error: type[Exception]
+) -> None:
+    task = running(two, jobs.look_at_the_flag, tmp_path)
+    with pytest.raises(error, match="grace"):
+        task.cancel(force=True, grace=grace)
+    assert task.running()
+    task.cancel()
+    assert task.result(30) == "saw it"
+
+
 def test_awaiting_a_task_that_is_cancelled_raises(tmp_path: Path, two: Pool) -> None:
     task = running(two, jobs.count, tmp_path)
 

@@ -111,6 +111,16 @@ def test_each_item_of_a_map_has_the_time() -> None:
             next(results)
 
 
+@pytest.mark.parametrize("days", [25, 40, 1e6, 1e300])
+def test_a_long_limit_is_none_that_is_met(days: float, tmp_path: Path) -> None:
+    with WorkerPool(max_workers=1) as pool:
+        long = pool.options(timeout=days * 86_400.0)
+        assert long.submit(jobs.briefly, 1).result(20) == 1
+        task = pool.options(timeout=0.05, key="k").submit(jobs.count, str(tmp_path / "job"))
+        with pytest.raises(TaskTimeout):  # somebody still looks
+            task.result(20)
+
+
 @pytest.mark.parametrize(("limit", "error"), [(0, ValueError), (-1, ValueError), ("1", TypeError)])
 def test_a_timeout_is_a_positive_number_of_seconds(limit: Any, error: type[Exception]) -> None:
     with WorkerPool(max_workers=1) as pool, pytest.raises(error, match="timeout"):
