@@ -28,6 +28,8 @@ _SPIN_SECONDS = 60e-6
 # Long enough for clean-up that writes a file, short enough for somebody who waits.
 _GRACE_SECONDS = 1.0
 
+_MOST_MEMORY = 1 << 47  # what a process can address
+
 _START_METHODS = ("exec", "spawn", "forkserver", "fork")
 
 _pool_numbers = itertools.count(1)
@@ -71,7 +73,9 @@ class Settings:
         self.max_memory_per_child = _bound("max_memory_per_child", max_memory_per_child)
         self.inherent_cost = _callable("inherent_cost", inherent_cost)
         self.worker_cost = _callable("worker_cost", worker_cost)
-        self.name = name or f"workpool-{next(_pool_numbers)}"
+        if self.memory is not None and self.memory > _MOST_MEMORY:
+            raise ValueError(f"memory must be at most {_MOST_MEMORY}, not {self.memory}")
+        self.name = _name(name) or f"workpool-{next(_pool_numbers)}"
 
 
 def _worker_count(max_workers: int | None) -> int:
@@ -102,10 +106,18 @@ def _callable(name: str, value: C) -> C:
     return value
 
 
+def _name(name: str | None) -> str | None:
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"name must be a string, not {type(name).__name__}")
+    if name is not None and not name.isprintable():  # it becomes processes' title
+        raise ValueError(f"name must be printable, not {name!r}")
+    return name
+
+
 def _at_least(name: str, value: N, least: int) -> N:
     if not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if value < least:
+    if not value >= least:  # NaN too
         raise ValueError(f"{name} must be at least {least}, not {value}")
     return value
 

@@ -266,3 +266,27 @@ def test_workers_that_are_replaced_run_their_exit_hooks_and_break_nothing(tmp_pa
     with WorkerPool(max_workers=2, max_tasks_per_child=1) as pool:
         assert sorted(pool.map(tasks.echo, range(20), chunksize=1)) == list(range(20))
         pool.wait_ready(20)
+
+
+# ---- the arguments of a pool ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"name": "a\0b"}, ValueError),
+        ({"name": "\ud800"}, ValueError),
+        ({"name": 5}, TypeError),
+        ({"memory": 1 << 63}, ValueError),
+        ({"memory": 1 << 70}, ValueError),
+        ({"grace": float("nan")}, ValueError),
+        ({"spin": float("nan")}, ValueError),
+        ({"tasks_per_worker": float("nan")}, ValueError),
+    ],
+)
+def test_a_pools_argument_that_makes_no_sense_is_named(
+    options: dict[str, Any], error: type[Exception]
+) -> None:
+    [name] = options
+    with pytest.raises(error, match=f"^{name} must be "):
+        WorkerPool(max_workers=1, **options)
