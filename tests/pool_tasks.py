@@ -229,7 +229,21 @@ def fail_deep(levels: int) -> int:
 
 def give(kind: str) -> Any:
     """A result that does not travel."""
-    return {"lock": threading.Lock, "generator": lambda: (x for x in ()), "explosive": Explosive}[kind]()
+    return {
+        "lock": threading.Lock, "generator": lambda: (x for x in ()), "explosive": Explosive,
+        "interrupting": InterruptingWhenLoaded,
+    }[kind]()  # fmt: skip
+
+
+class InterruptingWhenLoaded:
+    """A value whose rebuilding raises what Ctrl-C raises."""
+
+    def __reduce__(self) -> Any:
+        return interrupt, ()
+
+
+def interrupt() -> NoReturn:
+    raise KeyboardInterrupt
 
 
 class Explosive:

@@ -175,6 +175,7 @@ cdef class TaskCore:
     cdef public object partial
     cdef public object settling  # called with the task once it is settled, if it is watched
     cdef public bint in_parent   # it runs in the parent now
+    cdef bint interrupted        # as its outcome was rebuilt
     cdef public double limit     # seconds it may run; 0.0: no limit
     cdef uint32_t target  # as in struct wp_slot, but 0 for a plain task
     cdef uint32_t cost_us
@@ -991,10 +992,13 @@ cdef class Seat:
                 value = self.unpack(outcome, self._death(slot), task)
             else:
                 value = self.unpack(outcome, self._decode(slot, &slot.result, None), task)
-        except (KeyboardInterrupt, TaskInterrupt):  # by a signal's handler: it is collected another time
-            self.tasks[local] = held
-            raise
-        except BaseException as error:  # the result cannot be rebuilt here: that is the outcome
+        except BaseException as error:
+            # By a signal's handler: it is collected once more. Else, or if it was the result itself
+            # that raised this, it cannot be rebuilt here: that is the outcome.
+            if isinstance(error, (KeyboardInterrupt, TaskInterrupt)) and not task.interrupted:
+                task.interrupted = True
+                self.tasks[local] = held
+                raise
             outcome = _c.WP_OUTCOME_ERROR
             value = error
         task.worker_seat = <int32_t>_c.wp_state_owner(state)

@@ -425,6 +425,14 @@ def test_what_belongs_to_one_process_says_so_when_it_is_pickled_or_copied(what: 
         assert pool.submit(tasks.echo, 2).result(20) == 2
 
 
+def test_a_result_that_raises_keyboard_interrupt_as_it_is_rebuilt_is_no_end_of_the_pool(shared: Pool) -> None:
+    task = shared.submit(tasks.give, "interrupting")
+    with pytest.raises(KeyboardInterrupt):  # as if by Ctrl-C, which asks to be told
+        task.result(20)
+    assert shared.submit(tasks.echo, 1).result(20) == 1
+    assert type(task.exception(20)) is KeyboardInterrupt
+
+
 @pytest.mark.parametrize("name", ["Interrupting", "Exiting"])
 def test_an_exception_whose_reduce_raises_what_ends_programs_ends_no_worker(shared: Pool, name: str) -> None:
     before = [worker.pid for worker in shared.workers]
