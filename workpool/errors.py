@@ -90,8 +90,16 @@ class ArenaFull(WorkpoolError, MemoryError):
 
     @property
     def never(self) -> bool:
-        """Whether it would not fit into an empty arena either."""
-        return not self.no_memory and self.asked > self.budget
+        """Whether it would not fit into an empty arena either, or all of the system's shared memory."""
+        if not self.no_memory:
+            return self.asked > self.budget
+        import os
+
+        try:
+            status = os.statvfs("/dev/shm")
+        except OSError:  # nobody tells what there is
+            return False
+        return 0 < status.f_blocks * status.f_frsize < self.asked  # 0: it has no limit
 
 
 class RemoteError(WorkpoolError):
