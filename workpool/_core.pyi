@@ -123,6 +123,7 @@ class Seat:
     """One process's place in a pool: a home for tasks it submits; a worker's, if it is one."""
 
     gatherer: Any
+    has_hook: bool
     on_stir: Callable[[], object] | None
     def __new__(cls, control: Any, arena: Any, arena_fd: int, index: int) -> Seat: ...
     @property

@@ -428,6 +428,7 @@ cdef class Seat:
     cdef uint64_t credit  # so much of arguments and kept results without another look at what is free
     cdef uint64_t small_share  # of the arena: what any home may take without a look
     cdef int arena_fd
+    cdef public bint has_hook  # a worker's: ``pre_task`` is called before its entrypoint
     cdef object unpack
     cdef public object gatherer
     cdef list inbox  # messages that were read; those before `taken` are gone
@@ -604,7 +605,11 @@ cdef class Seat:
         delivery.seat = self
         delivery.slot = slot
         delivery.is_result = where == &slot.result
-        delivery.copies = not delivery.is_result and slot.attempt_limit > 1
+        # A hook may write into the entrypoint's argument before the task is entered: until
+        # then it is run again unasked. relaxed: ordered by the claim.
+        delivery.copies = not delivery.is_result and (slot.attempt_limit > 1 or (
+            self.has_hook and slot.call & ~<uint8_t>TAGGED != OBJECT
+            and _c.wp_load_relaxed(&slot.function) == 0))
         delivery.loans = []
         return delivery
 

@@ -108,6 +108,7 @@ class Runner:
             return lambda *args: hook(*args, self.client)
 
         self.pre_task = bind("pre_task", 1)
+        self.seat.has_hook = self.pre_task is not None
         self.exit_hook = bind("on_worker_exit", 0)
         start_hook = bind("on_worker_start", 0)
         if initializer is not None:

@@ -174,12 +174,50 @@ def test_object_arrays_and_subclasses_are_pickled(pool: Pool) -> None:
     assert type(round_trip(pool, records)) is np.recarray
 
 
+def test_subclasses_come_back_as_what_they_were(pool: Pool, tmp_path: Path) -> None:
+    named = np.arange(4000.0).reshape(40, 100).view(tasks.Named)
+    named.name = "x"
+    for value in (named, named.T[::-1], named[:1, :2]):
+        back = round_trip(pool, [value, np.ones(2000)])[0]
+        assert type(back) is tasks.Named and back.name == "x"
+        np.testing.assert_array_equal(back, value)
+    mapped = np.memmap(tmp_path / "data", np.int32, "w+", shape=(5000,))
+    mapped[:] = np.arange(5000)
+    assert round_trip(pool, {"m": mapped})["m"].tolist() == list(range(5000))
+    mask = np.ma.masked_array(np.zeros(3000, [("a", "i4"), ("b", "f8")]), mask=(True, False))
+    back = round_trip(pool, (mask, mask["a"]))
+    assert back[0].mask.tolist() == mask.mask.tolist() and back[1].mask.all()
+
+
+def test_every_kind_at_any_depth(pool: Pool) -> None:
+    kinds = {str(kind): np.zeros(n, kind) for kind in KINDS for n in (0, 3, 3000)}
+    more = [np.array(3, "f2"), np.array(None), np.array([1, "x", [2]] * 900, dtype=object),
+            np.zeros((0, 5), ">f4"), np.arange(6000).reshape(60, 100).T, np.arange(5000)[::-3]]  # fmt: skip
+    value = Reading("deep", {"kinds": [kinds, (kinds, more)]}, [Reading("in", tuple(more), [more])])
+    back = round_trip(pool, value)
+    for before, after in (
+        (list(kinds.values()), list(back.values["kinds"][0].values())),
+        (more, back.values["kinds"][1][1]),
+        (more, list(back.parts[0].values)),
+    ):
+        for old, new in zip(before, after, strict=True):
+            assert new.dtype == old.dtype and new.shape == old.shape and new.flags.writeable
+            assert str(new.tolist()) == str(old.tolist())
+    assert back.parts[0].parts[0][4] is back.values["kinds"][1][1][4]  # one array, wherever it was
+
+
 def test_sparse_matrices_travel(pool: Pool) -> None:
     sparse = pytest.importorskip("scipy.sparse")
     matrix = sparse.random(2000, 300, 0.05, format="csr", random_state=1)
-    back = round_trip(pool, matrix)
-    assert type(back) is type(matrix) and (back != matrix).nnz == 0
-    assert tasks.is_view(back.data)
+    for form in ("csr", "csc", "coo", "bsr", "lil", "dok"):
+        for value in (matrix.asformat(form), sparse.csr_array(matrix).asformat(form)):
+            back = round_trip(pool, {"in": [value]})["in"][0]
+            assert type(back) is type(value) and (back.tocsr() != matrix.tocsr()).nnz == 0
+            assert form in ("lil", "dok") or tasks.is_view(back.data)
+    band = sparse.diags_array([np.ones(3000), np.arange(2999.0)], offsets=[0, 1])
+    back = round_trip(pool, band)
+    assert type(back) is type(band) and back.offsets.tolist() == [0, 1]
+    np.testing.assert_array_equal(back.data, band.data)
 
 
 def test_map_over_arrays(pool: Pool) -> None:
@@ -300,6 +338,57 @@ def test_a_retry_gets_what_was_sent(pool: Pool, tmp_path: Path) -> None:
     array = np.ones(40_000)
     task = pool.options(retries=2).submit(tasks.write_and_die, str(tmp_path / "mark"), array)
     assert task.result() == 40_000.0
+
+
+SPOILT = {
+    "in a dict": lambda: {"a": np.ones(40_000), "b": np.ones(20, int), "c": np.ones((70, 90)).T},
+    "inline": lambda: [np.ones(10), np.ones(5, "f4")],
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_retry_of_a_chunk_gets_what_was_sent(pool: Pool, tmp_path: Path, name: str) -> None:
+    groups = [SPOILT[name]() for _ in range(4)]
+    items = [(str(tmp_path / str(i)), group) for i, group in enumerate(groups)]
+    results = pool.options(retries=4).map(tasks.add_up_item, items, chunksize=2)
+    assert list(results) == [tasks.add_up(group) for group in groups]
+
+
+@pytest.mark.parametrize("retries", [0, 2])
+@pytest.mark.parametrize("is_coroutine", [False, True])
+@pytest.mark.parametrize("name", SPOILT)
+def test_a_hook_that_spoils_the_argument_and_dies(
+    tmp_path: Path, name: str, is_coroutine: bool, retries: int
+) -> None:
+    def plain(item: Any) -> float:
+        return tasks.add_up(item[1])
+
+    async def coroutine(item: Any) -> float:
+        return tasks.add_up(item[1])
+
+    entrypoint: Any = coroutine if is_coroutine else plain
+    entrypoint.pre_task = lambda item: tasks.spoil_once(*item)
+    group = SPOILT[name]()
+    with WorkerPool(entrypoint, max_workers=2) as pool:
+        # It has not begun when its hook runs: it is run again without retries too.
+        task = pool.add_task((str(tmp_path / "mark"), group), retries=retries)
+        assert task.result(30) == tasks.add_up(group)
+        assert (tmp_path / "mark").exists()
+
+
+def test_what_a_hook_writes_its_task_sees() -> None:
+    def total(array: Any) -> float:
+        return float(array.sum())
+
+    total.pre_task = lambda array: tasks.fill(array, 2.0)  # type: ignore[attr-defined]
+    array = np.ones(50_000)
+    with WorkerPool(total, max_workers=1) as hooked:
+        assert hooked.add_task(array).result() == 100_000.0
+        assert array.sum() == 50_000.0
+        shared = hooked.full(50_000, 1.0)
+        assert hooked.add_task(shared).result() == 100_000.0 == shared.sum()
+        # Functions have no hook: what they are given are views.
+        assert hooked.submit(tasks.is_view, array).result()
 
 
 def test_deaths_leave_nothing_behind(pool: Pool) -> None:
