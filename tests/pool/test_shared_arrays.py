@@ -230,13 +230,41 @@ def test_an_error_names_a_pool_that_is_gone() -> None:
         other.submit(tasks.total, array).result()
 
 
+def test_every_way_to_a_pool_that_does_not_see_it_says_so() -> None:
+    with WorkerPool(tasks.total, max_workers=1) as pool:
+        array = pool.full(500, 2.0)
+        kept = pool.submit(tasks.identity, array[::2]).result()  # it came back by reference
+    with WorkerPool(tasks.total, max_workers=1) as other:
+        offers: list[Any] = [
+            lambda value: other.add_task(value).result(),
+            lambda value: other.submit(tasks.total, value).result(),
+            lambda value: other.submit(tasks.total, array=value).result(),
+            lambda value: list(other.map(tasks.total, [value, value])),
+            lambda value: other.submit(functools.partial(tasks.total, value)).result(),
+            lambda value: list(other.map(functools.partial(np.add, value), [1.0])),
+            lambda value: other.submit(tasks.fill_all, {"a": (value,)}, 1.0).result(),
+            lambda value: other.map_blocks(np.sqrt, value),
+            lambda value: other.map_blocks(np.sqrt, np.ones(250), out=value),
+        ]
+        for value in (array[1::2], kept):
+            for offer in offers[:-2]:
+                with pytest.raises(WorkpoolError, match="shut down: pass a copy"):
+                    offer(value)
+            assert other.submit(tasks.total, value.copy()).result() == 500.0
+        assert array.sum() == 1000.0 and kept.sum() == 500.0
+
+
 def test_pickled_by_others_it_is_a_copy(pool: Pool) -> None:
     array = pool.full(100, 2.0)
     copy = pickle.loads(pickle.dumps(array[::2]))
     copy[...] = 0
     assert array.sum() == 200.0
     with multiprocessing.get_context("spawn").Pool(1) as others:
-        assert others.apply(float, (array[0],)) == 2.0
+        # A process that does not map it gets what is in it, of whatever shape.
+        for view in (array, array[::-2], array.reshape(4, 25).T):
+            assert others.apply(tasks.add_up, ([view],)) == 2.0 * view.size
+        others.apply(tasks.fill, (array, 5.0))
+        assert array.sum() == 200.0
     pool.run_on_workers(tasks.keep, "n", 1)
     pool.post_message_to_workers("an array", array)
 
