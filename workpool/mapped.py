@@ -5,14 +5,12 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
-import weakref
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workpool import _core
-from workpool.chunk import apply_chunk
 from workpool.errors import ForkedPool, PoolClosed
-from workpool.mapping import Chunks, LongestFirst, Mapping
+from workpool.mapping import Chunks, LongestFirst, Mapping, apply_chunk
 from workpool.options import MAIN, PLAIN, Options
 from workpool.task import Task
 
@@ -67,18 +65,7 @@ class PoolMap(Generic[T]):
         if self._known and buffersize is None:
             every: list[Any] = list(items)
             costs = pool._placement.estimate_items(every, options or PLAIN, self._star)[1]
-            owner = weakref.ref(pool)
-
-            def again(some: list[int]) -> Task[Any]:
-                pool = owner()
-                if pool is None:
-                    raise PoolClosed("cannot schedule new futures after shutdown")
-                return PoolMap(pool, fn, star, options)._offer([every[i] for i in some])
-
-            fn, star = self._fn, self._star
-            mapping = LongestFirst(
-                lambda some: self._offer([every[i] for i in some]), again, costs, chunksize
-            )
+            mapping = LongestFirst(lambda some: self._offer([every[i] for i in some]), costs, chunksize)
         else:
             workers = pool._max_workers
             mapping = Mapping(

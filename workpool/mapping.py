@@ -20,7 +20,6 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workpool._core import OUTCOME_CANCELLED, OUTCOME_OK
-from workpool.chunk import CHUNK_BYTES, bytes_of
 from workpool.identity import ByIdentity
 
 if TYPE_CHECKING:
@@ -35,11 +34,18 @@ _CHUNK_SECONDS = 0.002
 
 _MOST_ITEMS = 1 << 17
 
-# Between two looks whether another thread has offered the rest of a chunk that was cut.
-_LOOK_SECONDS = 0.0005
-
 # Before a chunk of this map was measured: this time they may be long.
 _MOST_UNSEEN = 16
+
+# With arrays, so much takes longer to write than to hand over.
+_CHUNK_BYTES = 1 << 20
+
+
+def _bytes_of(item: Any) -> int:
+    """What the arrays of an item, or of a tuple of arguments, take; 0 without any."""
+    parts = item if type(item) is tuple else (item,)
+    sizes = [getattr(part, "nbytes", 0) for part in parts]
+    return sum(size for size in sizes if isinstance(size, int))
 
 
 class ItemCost:
@@ -86,12 +92,9 @@ class Chunks:
         self._workers = workers
         self._cost = cost
         self._measured = False  # a chunk of this map
-        self._most = _MOST_ITEMS
 
-    def learn(self, seconds: float | None, items: int, is_cut: bool = False) -> None:
-        """So many ``items`` of a chunk took so long; ``is_cut``: their results are large."""
-        if is_cut:
-            self._most = items
+    def learn(self, seconds: float | None, items: int) -> None:
+        """A chunk of ``items`` took so long."""
         if seconds is None or items == 0:
             return
         self._measured = True
@@ -108,7 +111,7 @@ class Chunks:
         size = int(_CHUNK_SECONDS / max(self._cost.seconds, 1e-9))
         if self._left is not None:
             size = min(size, -(-self._left // (2 * self._workers)))
-        return max(1, min(size, self._most if self._measured else _MOST_UNSEEN))
+        return max(1, min(size, _MOST_ITEMS if self._measured else _MOST_UNSEEN))
 
     @property
     def is_empty(self) -> bool:
@@ -116,11 +119,11 @@ class Chunks:
         return self._left == 0
 
     def _cut(self, chunk: list[Any]) -> list[Any]:
-        """As many of the items, one at least, as fill ``CHUNK_BYTES``; the others come again."""
+        """As many of the items, one at least, as fill ``_CHUNK_BYTES``; the others come again."""
         total = 0
         for number, item in enumerate(chunk):
-            total += bytes_of(item)
-            if total > CHUNK_BYTES and number > 0:
+            total += _bytes_of(item)
+            if total > _CHUNK_BYTES and number > 0:
                 self._iterator = itertools.chain(chunk[number:], self._iterator)
                 return chunk[:number]
         return chunk
@@ -129,43 +132,11 @@ class Chunks:
         """The next chunk; empty at the end."""
         size = self.size() if most is None else min(self.size(), most)
         chunk = list(itertools.islice(self._iterator, size))
-        if self._fixed is None and len(chunk) > 1 and bytes_of(chunk[0]) * len(chunk) > CHUNK_BYTES // 4:
+        if self._fixed is None and len(chunk) > 1 and _bytes_of(chunk[0]):
             chunk = self._cut(chunk)
         if self._left is not None:
             self._left -= len(chunk)
         return chunk
-
-
-class _Offer(Generic[R]):
-    """A chunk that was offered.
-
-    Attributes:
-        items: How many.
-        chunk: They alone, until somebody takes them to offer the rest, or there is none.
-        submit: How, for so long.
-        rest: What its worker has not begun, because the results before are large.
-    """
-
-    __slots__ = ("chunk", "items", "rest", "submit", "task")
-
-    def __init__(self, submit: Callable[[list[Any]], Task[list[R]]], chunk: list[Any]) -> None:
-        self.submit: Callable[[list[Any]], Task[list[R]]] | None = submit
-        self.task = submit(chunk)
-        self.items = len(chunk)
-        self.chunk = [chunk]
-        self.rest: _Offer[R] | None = None
-
-    def forget(self) -> None:
-        """Nothing is left of it to be offered: keep neither items nor pool."""
-        self.chunk.clear()
-        self.submit = None
-
-    def cancel(self) -> None:
-        """Cancel what has not begun of it."""
-        offer: _Offer[R] | None = self
-        while offer is not None:
-            offer.task.cancel()
-            offer = offer.rest
 
 
 class Mapping(Generic[R]):
@@ -192,8 +163,8 @@ class Mapping(Generic[R]):
         self._buffered = buffered
         self._refill_at = max(1, window // 4)
         self._in_flight = 0  # chunks; with `buffered`, items not yet given out
-        self._offers: collections.deque[_Offer[R]] = collections.deque()
-        self._arrived: queue.SimpleQueue[_Offer[R]] = queue.SimpleQueue()
+        self._tasks: collections.deque[tuple[Task[list[R]], int]] = collections.deque()  # with their items
+        self._arrived: queue.SimpleQueue[tuple[Task[list[R]], int]] = queue.SimpleQueue()
         self._exhausted = self._closed = False
         self._pumping = threading.Lock()
         self._pump_again = False
@@ -222,75 +193,45 @@ class Mapping(Generic[R]):
             self._exhausted = True
             _tell(self._wakes)
             return
-        self._in_flight += len(chunk) if self._buffered else 1
-        offer = _Offer(submit, chunk)
-        self._offers.append(offer)
+        items = len(chunk)
+        self._in_flight += items if self._buffered else 1
+        task = submit(chunk)
+        self._tasks.append((task, items))
         if self._chunks.is_empty:  # after that: who takes results stops when both are so
             self._exhausted = True
         if self._closed:  # meanwhile, by who takes the results
-            offer.cancel()
-        self._follow(offer)
-
-    def _follow(self, offer: _Offer[R]) -> None:
-        """Have what comes next done when a chunk is settled."""
+            task.cancel()
 
         def settled(task: Task[list[R]]) -> None:
-            is_cut = mine = False
             if task.outcome_code == OUTCOME_OK:
-                done = len(task.result())
-                is_cut = done < offer.items
-                self._chunks.learn(task.task_cost, done, is_cut)
-                mine = is_cut and self._offer_rest(offer)
-            if not is_cut:
-                offer.forget()
-            if task.outcome_code == OUTCOME_CANCELLED:
+                self._chunks.learn(task.task_cost, items)
+            elif task.outcome_code == OUTCOME_CANCELLED:
                 self._exhausted = True  # by dispose() or close(): what was not offered is cancelled too
-            self._arrived.put(offer)  # before the rest
+            self._arrived.put((task, items))
             _tell(self._wakes)
-            if mine and offer.rest is not None:
-                self._follow(offer.rest)
-            if not (is_cut or self._buffered):
+            if not self._buffered:
                 self._in_flight -= 1
                 self.pump()
 
-        if not offer.task._watch(settled):
-            settled(offer.task)
-
-    def _offer_rest(self, offer: _Offer[R]) -> bool:
-        """Offer what the worker of a chunk has not begun; False: another thread does, or did."""
-        submit = offer.submit
-        try:
-            chunk = offer.chunk.pop()
-        except IndexError:
-            return False
-        assert submit is not None  # as long as the chunk is there
-        try:
-            more = _Offer(submit, chunk[len(offer.task.result()) :])
-        except BaseException:
-            offer.chunk.append(chunk)
-            raise
-        offer.rest = more
-        offer.forget()
-        if self._closed:
-            more.cancel()
-        return True
+        if not task._watch(settled):
+            settled(task)
 
     def listen(self, wake: Callable[[], object]) -> None:
         """Have ``wake()`` called once, in any thread, when ``is_ready()`` may have become true."""
         self._wakes.append(wake)
-        offers = self._offers.copy()
-        if offers:
-            offers[0].task._gatherer.attend_in_thread()
+        tasks = self._tasks.copy()
+        if tasks:
+            tasks[0][0]._gatherer.attend_in_thread()
 
     def is_ready(self, ordered: bool) -> bool:
         """Whether taking the next result would not wait; for one that takes them all."""
         if self._giving or self._fails:
             return True
-        if not self._offers and not self._exhausted:
+        if not self._tasks and not self._exhausted:
             self.pump()
-        if not self._offers:
+        if not self._tasks:
             return self._exhausted
-        return self._offers[0].task.done() if ordered else not self._arrived.empty()
+        return self._tasks[0][0].done() if ordered else not self._arrived.empty()
 
     @property
     def has_more(self) -> bool:
@@ -308,15 +249,11 @@ class Mapping(Generic[R]):
                 taken = self._take(ordered, end)
                 if taken is None:
                     return
-                task = taken.task
-                error = task.exception()
+                error = taken[0].exception()
                 # Backwards, and without the task: who takes a result is then the only one to hold it.
-                results = (task.result() if error is None else task.partial or [])[::-1]
+                results = (taken[0].result() if error is None else taken[0].partial or [])[::-1]
                 self._giving = results
                 self._fails = error is not None
-                if error is None and len(results) < taken.items:
-                    self._offers.appendleft(self._rest_of(taken))
-                del task
                 del taken
                 if self._buffered:
                     while results:
@@ -333,46 +270,34 @@ class Mapping(Generic[R]):
         finally:
             self.close()
 
-    def _rest_of(self, offer: _Offer[R]) -> _Offer[R]:
-        """What comes after a chunk that was cut; whoever settles its task may be about to offer it."""
-        mine = False
-        while not (mine or offer.rest is not None):
-            mine = self._offer_rest(offer)
-            if not mine:
-                time.sleep(_LOOK_SECONDS)
-        rest: Any = offer.rest
-        if mine:
-            self._follow(rest)
-        return rest  # type: ignore[no-any-return]
-
     def close(self) -> None:
         """Offer no more, and cancel what has not begun."""
         self._closed = True
-        for offer in self._offers.copy():
-            offer.cancel()
-        self._offers.clear()
+        for task, _ in self._tasks.copy():
+            task.cancel()
+        self._tasks.clear()
 
-    def _take(self, ordered: bool, end: float | None) -> _Offer[R] | None:
+    def _take(self, ordered: bool, end: float | None) -> tuple[Task[list[R]], int] | None:
         """The next chunk with an outcome; None when all were taken."""
-        while not self._offers:
+        while not self._tasks:
             if self._exhausted:
-                if self._offers:
+                if self._tasks:
                     break  # offered just before the items ended
                 return None
             with self._pumping:  # another thread may be about to offer more
-                if not self._offers and not self._exhausted:
+                if not self._tasks and not self._exhausted:
                     self._launch()
         if ordered:
-            task = self._offers[0].task
+            task = self._tasks[0][0]
             if not task.done():
                 task._wait(None if end is None else max(0.0, end - time.monotonic()))
             while not self._arrived.empty():
                 self._arrived.get()  # in their order they are in the other list too
-            return self._offers.popleft()
+            return self._tasks.popleft()
         while self._arrived.empty():
             self._wait_any(end)
         taken = self._arrived.get()
-        self._offers.remove(taken)
+        self._tasks.remove(taken)
         return taken
 
     def _wait_any(self, end: float | None) -> None:
@@ -380,8 +305,13 @@ class Mapping(Generic[R]):
 
         left = None if end is None else max(0.0, end - time.monotonic())
         # A copy, made in one step: another thread may offer a chunk meanwhile.
-        if not wait([offer.task for offer in self._offers.copy()], left, FIRST_COMPLETED).done:
+        if not wait([task for task, _ in self._tasks.copy()], left, FIRST_COMPLETED).done:
             raise TimeoutError
+
+
+def apply_chunk(fn: Callable[..., R], chunk: list[Any], star: bool) -> list[R]:
+    """The work of a chunk whose function travels with it."""
+    return [fn(*item) for item in chunk] if star else [fn(item) for item in chunk]
 
 
 class LongestFirst(Generic[R]):
@@ -389,7 +319,6 @@ class LongestFirst(Generic[R]):
 
     Args:
         submit: Offers some items, given by their numbers.
-        again: As ``submit``, later, and without keeping the pool.
         costs: Seconds of each item, or None: such count as the mean of the others.
         size: Items per task; None for as many as fill a chunk's time.
     """
@@ -397,17 +326,13 @@ class LongestFirst(Generic[R]):
     def __init__(
         self,
         submit: Callable[[list[int]], Task[list[R]]],
-        again: Callable[[list[int]], Task[list[R]]],
         costs: list[float | None],
         size: int | None,
     ) -> None:
         known = [cost for cost in costs if cost is not None]
         usual = sum(known) / len(known) if known else 0.0
         each = [usual if cost is None else cost for cost in costs]
-        self._again = again
         self._tasks: list[Task[list[R]]] = []
-        self._chunks: dict[Task[list[R]], list[int]] = {}  # of each task, its items
-        self._rests: dict[Task[list[R]], Task[list[R]]] = {}  # of those whose worker left some
         self._places: list[tuple[int, int]] = [(0, 0)] * len(each)  # by item: task, and where in it
         order = sorted(range(len(each)), key=lambda item: -each[item])
         chunk: list[int] = []
@@ -417,10 +342,10 @@ class LongestFirst(Generic[R]):
             chunk.append(item)
             total += each[item]
             if len(chunk) == size or (size is None and total >= _CHUNK_SECONDS):
-                self._add(submit(chunk), chunk)
+                self._tasks.append(submit(chunk))
                 chunk, total = [], 0.0
         if chunk:
-            self._add(submit(chunk), chunk)
+            self._tasks.append(submit(chunk))
         self._given = 0  # results, or with ordered=False tasks
         self._giving: list[R] = []  # as in Mapping, with ordered=False
         self._fails = False
@@ -437,20 +362,6 @@ class LongestFirst(Generic[R]):
                     self._note(task)
         if self._tasks:
             self._tasks[0]._gatherer.attend_in_thread()
-
-    def _add(self, task: Task[list[R]], chunk: list[int]) -> None:
-        self._tasks.append(task)
-        self._chunks[task] = chunk
-
-    def _rest_of(self, task: Task[list[R]]) -> Task[list[R]] | None:
-        """The task of what a worker has not begun, because the results before are large."""
-        chunk, done = self._chunks[task], len(task.result())
-        if done == len(chunk):
-            return None
-        if task not in self._rests:
-            rest = self._rests[task] = self._again(chunk[done:])
-            self._chunks[rest] = chunk[done:]
-        return self._rests[task]
 
     def _note(self, task: Task[list[R]]) -> None:
         if self._arrived is not None:
@@ -478,15 +389,8 @@ class LongestFirst(Generic[R]):
         try:
             for number, place in self._places:
                 task = self._tasks[number]
-                while True:
-                    if not task.done():
-                        task._wait(None if end is None else max(0.0, end - time.monotonic()))
-                    if task.exception() is not None or place < len(task.result()):
-                        break
-                    place -= len(task.result())
-                    rest = self._rest_of(task)
-                    assert rest is not None
-                    task = rest
+                if not task.done():
+                    task._wait(None if end is None else max(0.0, end - time.monotonic()))
                 self._given += 1
                 yield _item_of(task, place)
         finally:
@@ -500,22 +404,20 @@ class LongestFirst(Generic[R]):
             tasks: list[Any] = self._tasks
             task: Any
             for task in as_completed(tasks, left):
+                error = task.exception()
                 self._given += 1
-                while task is not None:
-                    error = task.exception(None if end is None else max(0.0, end - time.monotonic()))
-                    self._giving = results = (task.result() if error is None else task.partial or [])[::-1]
-                    self._fails = error is not None
-                    while results:
-                        yield results.pop()
-                    if error is not None:
-                        raise error
-                    task = self._rest_of(task)
+                self._giving = results = (task.result() if error is None else task.partial or [])[::-1]
+                self._fails = error is not None
+                while results:
+                    yield results.pop()
+                if error is not None:
+                    raise error
         finally:
             self.close()
 
     def close(self) -> None:
         """See ``Mapping``."""
-        for task in [*self._tasks, *self._rests.values()]:
+        for task in self._tasks:
             task.cancel()
 
 

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from workpool import _core
 from workpool._core import NO_HANDLE, OUTCOME_ERROR
-from workpool.chunk import apply_chunk
 from workpool.client import in_context
 from workpool.errors import ArenaFull
 from workpool.gather import Gatherer
 from workpool.loading import is_coroutine_function
-from workpool.mapping import Chunks, ItemCosts, Mapping
+from workpool.mapping import Chunks, ItemCosts, Mapping, apply_chunk
 from workpool.options import FORCE, MAIN, NONE, PLAIN, Options
 from workpool.payload import Functions
 from workpool.pressure import when_it_fits

@@ -15,7 +15,6 @@ from types import CoroutineType
 
 from workpool import _core, initialized, payload
 from workpool.bound import Bound
-from workpool.chunk import fill
 from workpool.client import WorkerClient, in_context, set_current
 from workpool.errors import ArenaFull, EntrypointError, RemoteError, TaskInterrupt, TaskTimeout
 from workpool.loading import is_coroutine_function, load, takes_client
@@ -268,7 +267,7 @@ class Runner:
                 result = function(arg)
             elif call in (CALL_CHUNK, CALL_STARCHUNK):
                 result = partial = []
-                fill(partial, map(function, arg) if call == CALL_CHUNK else starmap(function, arg))
+                partial.extend(map(function, arg) if call == CALL_CHUNK else starmap(function, arg))
             else:
                 result = _apply(function, call, arg)
             self.interruptible = None

@@ -79,7 +79,6 @@ PYTHON_LAYERS: dict[str, set[str]] = {
     "glue": {"_arrays", "_codec", "_core", "_interrupt", "_look"},
     "both sides": {
         "arrays",
-        "chunk",
         "client",
         "completed",
         "entrypoints",

@@ -181,7 +181,7 @@ def test_an_endless_map_keeps_nothing_of_what_was_taken() -> None:
         for _ in range(5000):
             next(results)
         mapping: Any = results._mapping
-        assert mapping._arrived.qsize() <= 64 and len(mapping._offers) <= 64
+        assert mapping._arrived.qsize() <= 64 and len(mapping._tasks) <= 64
 
 
 @pytest.mark.parametrize("option", ["max_pending", "max_tasks_per_child", "max_memory_per_child"])
