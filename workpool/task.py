@@ -127,15 +127,19 @@ class Task(TaskCore, Future[R], Generic[R]):
 
     def _watch(self, watcher: Callable[[Any], object]) -> bool:
         """Have ``watcher(task)`` called once, at the outcome; False: it is there already."""
+        gatherer, mine = self._gatherer, [watcher]
         with _registry:
             # Before the look: who settles the task sets the outcome, then looks at this.
             self.watched = True
             if self.outcome_code:
                 return False
+            # Since that look nothing is called or made: a signal's handler or a finalizer, which may
+            # settle the task in this very thread, would find nobody to tell.
             if self.watchers is None:
-                self.watchers = []
-                self._gatherer.watched += 1
-            self.watchers.append(watcher)
+                self.watchers = mine
+                gatherer.watched += 1
+            else:
+                self.watchers.append(watcher)
         return True
 
     def _notify(self) -> None:

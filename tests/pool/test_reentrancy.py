@@ -105,6 +105,23 @@ def test_tasks_offered_between_any_two_lines_of_the_pools_own_code_are_run() -> 
     assert broken > 30
 
 
+def test_a_task_that_is_settled_as_it_is_watched_tells_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(max_workers=1) as pool:
+        task = pool.submit(tasks.echo, 1)
+        gatherer = task._gatherer
+        wait_until(pool._seat.has_completions)
+
+        def interrupted(self: Task[Any]) -> Any:
+            gatherer.collect()  # as a signal's handler may that comes here
+            return gatherer
+
+        monkeypatch.setattr(Task, "_gatherer", property(interrupted))
+        told: list[Any] = []
+        task.add_done_callback(told.append)
+        assert told == [task]
+        assert gatherer.watched == 0
+
+
 @pytest.mark.parametrize("collected", [False, True])
 def test_tasks_offered_by_a_signals_handler_or_by_finalizers_are_run(collected: bool) -> None:
     with WorkerPool(max_workers=2) as pool:
