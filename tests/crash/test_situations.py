@@ -82,9 +82,14 @@ def test_start_hook_that_kills_now_and_then_costs_nothing(tmp_path: Path) -> Non
 def test_workers_killed_while_they_start() -> None:
     with WorkerPool(max_workers=2, tasks_per_worker=0) as pool:
         queued = [pool.submit(tasks.echo, number) for number in range(200)]
+        killed = 0
         for _ in range(2):  # fewer than break it
-            kill_all(pool)
-        assert [task.result(30) for task in queued] == list(range(200))
+            killed += len(kill_all(pool))
+        # Where this process is held up, one of them has begun a task: that one is lost with it, and no other.
+        died = [task for task in queued if isinstance(task.exception(30), WorkerDied)]
+        assert len(died) <= killed
+        kept = [number for number, task in enumerate(queued) if task not in died]
+        assert [queued[number].result() for number in kept] == kept
 
 
 # ---- arguments that kill -------------------------------------------------------------
