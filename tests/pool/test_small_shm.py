@@ -69,17 +69,22 @@ def goes(pool, mib):
         assert attempt() == mib * ITEMS, name
 
 
+def refusal(attempt, *args):
+    try:
+        attempt(*args)
+    except ArenaFull as full:
+        return full
+    raise AssertionError("no error")
+
+
 def is_refused(pool, mib, budget, *says):
     for name, attempt in what_is_as_large_as(pool, mib).items():
-        try:
-            attempt()
-        except ArenaFull as full:
-            assert full.never, name  # nobody waits for it
-            assert full.asked >= mib * MIB and full.budget == budget, (name, vars(full))
-            assert 0 < full.free <= budget, (name, vars(full))
-            assert all(word in str(full) for word in ("WorkerPool(memory=", *says)), (name, str(full))
-        else:
-            raise AssertionError(f"{name}: no error")
+        print(name)
+        full = refusal(attempt)
+        assert full.never, name  # nobody waits for it
+        assert full.asked >= mib * MIB and full.budget == budget, (name, vars(full))
+        assert 0 < full.free <= budget, (name, vars(full))
+        assert all(word in str(full) for word in ("WorkerPool(memory=", *says)), (name, str(full))
 
 
 def small_ones_go(pool):
@@ -129,7 +134,7 @@ def run(tmp_path: Path, text: str) -> None:
         [*INSIDE, sys.executable, "-X", "faulthandler", str(path)],
         capture_output=True, text=True, timeout=50, cwd=tmp_path, env=script_environment(),
     )  # fmt: skip
-    assert done.returncode == 0, f"{done.returncode}: {done.stderr}"
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
 
 
@@ -170,18 +175,9 @@ with WorkerPool(max_workers=2, tasks_per_worker=0) as pool:
     tiny_ones_go(pool)
     fill()
     assert free() == 0
-    try:
-        pool.submit(tasks.total, np.ones(8 * ITEMS)).result()
-    except ArenaFull as full:
-        assert full.no_memory and full.asked > 8 * MIB and "/dev/shm" in str(full), full
-    else:
-        raise AssertionError("no error")
-    try:
-        pool.zeros(8 * ITEMS)
-    except ArenaFull as full:
-        assert full.no_memory
-    else:
-        raise AssertionError("no error")
+    full = refusal(lambda: pool.submit(tasks.total, np.ones(8 * ITEMS)).result())
+    assert full.no_memory and full.asked > 8 * MIB and "/dev/shm" in str(full), full
+    assert refusal(pool.zeros, 8 * ITEMS).no_memory
     tiny_ones_go(pool)
     os.unlink("/dev/shm/other")
     goes(pool, 8)
@@ -218,12 +214,8 @@ def test_pool_itself_does_not_fit(tmp_path: Path) -> None:
         tmp_path,
         """\
 fill()
-try:
-    WorkerPool(max_workers=2)
-except ArenaFull as full:
-    assert full.no_memory and "/dev/shm" in str(full)
-else:
-    raise AssertionError("no error")
+full = refusal(WorkerPool, None, 2)
+assert full.no_memory and "/dev/shm" in str(full)
 os.unlink("/dev/shm/other")
 with WorkerPool(max_workers=2) as pool:
     small_ones_go(pool)
