@@ -27,17 +27,21 @@ struct wp_usage {
     uint64_t committed_bytes; // taken from the system: the high water since the last trim
     uint64_t used_bytes;
     uint64_t doomed_bytes; // waiting for a borrower; part of used_bytes
+    uint64_t run_bytes;    // the longest run that is free
 };
 static inline void wp_usage_read(const struct wp_spans *spans, const struct wp_leases *leases, struct wp_usage *usage,
                                  struct wp_usage_seat *seats) {
     struct wp_usage_seat each[WP_MAX_SEATS] = {{0}};
+    uint64_t run = 0;
     *usage = (struct wp_usage){.budget_bytes = (spans->count - 1) * WP_SPAN_BYTES};
     for (uint32_t i = 1; i < spans->count; i++) {
         uint64_t word = wp_load_relaxed(&spans->word[i]); // relaxed: a statistic
         struct wp_usage_seat *seat = &each[wp_span_owner(word)];
         uint64_t used = 0, doomed = 0;
         if (word & WP_SPAN_COMMITTED) usage->committed_bytes += WP_SPAN_BYTES;
-        if (wp_span_kind(word) == WP_SPAN_FREE) continue;
+        run = wp_span_kind(word) == WP_SPAN_FREE ? run + WP_SPAN_BYTES : 0;
+        if (run > usage->run_bytes) usage->run_bytes = run;
+        if (run != 0) continue;
         seat->held_bytes += WP_SPAN_BYTES;
         if (wp_span_kind(word) == WP_SPAN_SMALL && wp_span_class(word) < WP_SPAN_CLASSES) {
             uint64_t bytes = wp_span_classes[wp_span_class(word)].bytes;

@@ -119,6 +119,7 @@ cdef extern from "wp_pool.h" nogil:
         wp_spans spans
         uint32_t seat
         wp_leases leases
+        uint32_t run_hint
 
     struct wp_view:
         wp_slot *slots
@@ -291,6 +292,7 @@ cdef extern from "wp_pool.h" nogil:
         uint64_t committed_bytes
         uint64_t used_bytes
         uint64_t doomed_bytes
+        uint64_t run_bytes
     struct wp_usage_seat:
         uint64_t used_bytes
         uint64_t held_bytes

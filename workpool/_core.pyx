@@ -6,6 +6,7 @@
 # The GIL serialises a home's threads; only wait() and next() let it go.
 #
 # SPDX-License-Identifier: BSD-3-Clause
+import os
 import sys
 
 cimport cython
@@ -176,6 +177,7 @@ cdef class TaskCore:
     cdef public object settling  # called with the task once it is settled, if it is watched
     cdef public bint in_parent   # it runs in the parent now
     cdef bint interrupted        # as its outcome was rebuilt
+    cdef uint64_t argument_bytes  # in a block
     cdef public double limit     # seconds it may run; 0.0: no limit
     cdef uint32_t target  # as in struct wp_slot, but 0 for a plain task
     cdef uint32_t cost_us
@@ -421,6 +423,12 @@ cdef class Seat:
     cdef bint stirred
     cdef uint64_t kept_bytes  # in blocks of results that this process looks at
     cdef public bint has_hook  # a worker's: ``pre_task`` is called before its entrypoint
+    cdef uint64_t argument_bytes  # of this home's tasks, in blocks
+    cdef uint64_t result_bytes  # of the largest result that came
+    cdef uint64_t largest_argument
+    cdef uint64_t credit  # so much of arguments and kept results without another look at what is free
+    cdef uint64_t small_share  # of the arena: what any home may take without a look
+    cdef int arena_fd
     cdef object unpack
     cdef public object gatherer
     cdef list inbox  # messages that were read; those before `taken` are gone
@@ -450,6 +458,10 @@ cdef class Seat:
         if self.tasks == NULL:
             raise MemoryError()
         self.ground = memoryview(arena)
+        self.arena_fd = arena_fd
+        total = self._system_bytes(2)
+        self.small_share = (
+            self.arena.len if total is None else min(total, self.arena.len)) // (8 * self.view.seats)
         self.loans = {}
         self.borrowed = {}
         self.returned = []
@@ -518,6 +530,7 @@ cdef class Seat:
         cdef _c.wp_alloc outcome = _c.wp_arena_alloc(&self.view.arena, size, offset)
         if outcome != _c.WP_ALLOC_OK:
             offset[0] = 0
+            self.credit = 0
             raise ArenaFull(
                 size, outcome == _c.WP_ALLOC_NO_MEMORY, self.budget_bytes, self._free_bytes())
         if not self.stirred:
@@ -557,6 +570,8 @@ cdef class Seat:
             out = slot.bytes
         else:
             out = self._allocate(size, &block)
+            if where == &slot.argument:
+                out = self._admit(out, size, &block)
         if data is not None:
             memcpy(out, PyBytes_AS_STRING(data), size)
         elif parcel is not None:
@@ -644,6 +659,7 @@ cdef class Seat:
             self._check()
             loan = self._new_loan(offset)
             loan.owns = loan.shared = True
+            self.credit = 0
             return loan
         finally:
             self._leave()
@@ -667,7 +683,7 @@ cdef class Seat:
                 delivery.is_result and loan.owning != _c.WP_NO_LEASE)):  # from a harvest that was interrupted
             lease = loan.owning
         # Half of the arena at most is kept by who does not let results go: the rest goes on.
-        elif delivery.is_result and self.kept_bytes + bytes > <uint64_t>self.arena.len // 2:
+        elif delivery.is_result and not self._may_keep(bytes):
             return None
         else:
             lease = _c.wp_arena_lease(&self.view.arena, offset,
@@ -780,6 +796,71 @@ cdef class Seat:
         _c.wp_usage_read(&self.view.arena.spans, &self.view.arena.leases, &usage, NULL)
         return usage.budget_bytes - min(usage.used_bytes, usage.budget_bytes)
 
+    cdef object _system_bytes(self, int field):
+        """Of the system's shared memory, as ``os.statvfs``: 2 all, 4 what is free; None: it does not say."""
+        try:
+            told = os.fstatvfs(self.arena_fd)
+        except OSError:
+            return None
+        return told[field] * told[1] if told[2] else None
+
+    cdef uint64_t _room_bytes(self):
+        """What the arena can still give to one block: by its budget, and by what the system has."""
+        cdef _c.wp_usage usage
+        _c.wp_usage_read(&self.view.arena.spans, &self.view.arena.leases, &usage, NULL)
+        room = usage.run_bytes
+        free = self._system_bytes(4)
+        if free is None:
+            return room
+        return min(room, free + usage.committed_bytes - min(usage.used_bytes, usage.committed_bytes))
+
+    cdef uint8_t *_admit(self, uint8_t *memory, uint64_t size, uint64_t *block) except NULL:
+        """Let an argument stay, if it leaves room for results: without it no task could end.
+
+        As much as this home's arguments take, so any number of homes leave some, and no less
+        than the largest result that it has seen. One argument always may stay.
+
+        Raises:
+            ArenaFull: It is gone: let tasks end first.
+        """
+        cdef uint64_t total = self.argument_bytes + size
+        self.largest_argument = max(self.largest_argument, size)
+        if total <= self.small_share or self._has_room(size, max(total, self.result_bytes)):
+            return memory
+        # Where memory is warm it may have cut a long run in two: once more, from an end.
+        _c.wp_arena_free(&self.view.arena, block[0])
+        self.view.arena.run_hint = 0
+        memory = self._allocate(size, block)
+        if self.argument_bytes == 0 or self._has_room(size, max(total, self.result_bytes)):
+            return memory
+        _c.wp_arena_free(&self.view.arena, block[0])
+        block[0] = 0
+        raise ArenaFull(size, False, self.budget_bytes, self._free_bytes())
+
+    cdef bint _has_room(self, uint64_t size, uint64_t needed):
+        """Whether so much is free; what is small beside the arena may rely on the last look."""
+        cdef uint64_t room
+        if size > self.credit or size > self.budget_bytes // 256:
+            room = self._room_bytes()
+            if room < needed:
+                self.credit = 0
+                return False
+            self.credit = max(size, (room - needed) // 4)
+        self.credit -= size
+        return True
+
+    cdef bint _may_keep(self, uint64_t size):
+        """Whether a result may stay where it is: others have room without its block.
+
+        Half of the arena at most is kept by who does not let results go: the rest goes on.
+        """
+        cdef uint64_t total = self.kept_bytes + size
+        self.result_bytes = max(self.result_bytes, size)
+        if total > <uint64_t>self.arena.len // 2:
+            return False
+        return total <= self.small_share or self._has_room(size, max(
+            self.result_bytes + self.largest_argument, self.small_share * self.view.seats))
+
     def usage(self):
         """Bytes of the arena: budget, taken from the system, in blocks, doomed.
 
@@ -872,6 +953,8 @@ cdef class Seat:
         Py_INCREF(task)
         self.tasks[index - self.first] = <PyObject *>task
         self.outstanding += 1
+        task.argument_bytes = slot.argument.bytes if _c.wp_payload_block(&slot.argument) != 0 else 0
+        self.argument_bytes += task.argument_bytes
         _c.wp_home_submit(&self.view, handle)
         return True
 
@@ -907,7 +990,7 @@ cdef class Seat:
         task.value = error
         task.outcome = _c.WP_OUTCOME_CANCELLED if error is None else _c.WP_OUTCOME_ERROR
         task.function = task.held = None
-        self.outstanding -= 1
+        self._settled(task)
         _c.wp_home_release(&self.view, task.handle)
         Py_DECREF(task)
         return True
@@ -1013,7 +1096,7 @@ cdef class Seat:
         task.value = value
         task.function = task.held = None
         task.outcome = outcome
-        self.outstanding -= 1
+        self._settled(task)
         if self.usable:
             if delivery is not None:
                 self._inherit(delivery)
@@ -1022,6 +1105,12 @@ cdef class Seat:
             _c.wp_home_release(&self.view, handle)
         Py_DECREF(task)
         return task
+
+    cdef void _settled(self, TaskCore task):
+        self.outstanding -= 1
+        self.argument_bytes -= task.argument_bytes
+        if self.argument_bytes <= self.small_share:
+            self.credit = 0  # of another time
 
     cdef object _death(self, _c.wp_slot *slot):
         cdef _c.wp_death death

@@ -81,8 +81,8 @@ class ArenaFull(WorkpoolError, MemoryError):
             )
         return (
             f"a payload of {self.asked:,} bytes does not fit into the pool's {self.budget:,} bytes of "
-            f"shared memory, of which {self.free:,} are free; raise WorkerPool(memory=...), or let go of "
-            f"results and shared arrays sooner"
+            f"shared memory, of which {self.free:,} are free; raise WorkerPool(memory=...), let go of "
+            f"results and shared arrays sooner, or give map() a smaller chunksize="
         )
 
     def __reduce__(self) -> Any:

@@ -5,7 +5,7 @@ last one leaves no worker idle for long. The first chunks are single items; from
 first measured cost on, a chunk is as many items as fill ``_CHUNK_SECONDS``, and at most
 an even share of half of what is left (guided self-scheduling, Polychronopoulos and
 Kuck, IEEE Trans. Comput. 1987). A further map of the same function begins with what its
-items cost before.
+items cost before. Chunks of large items or results are shorter: memory is shared, too.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
@@ -23,7 +23,7 @@ from workpool._core import OUTCOME_CANCELLED, OUTCOME_OK
 from workpool.identity import ByIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from workpool.task import Task
 
@@ -40,12 +40,22 @@ _MOST_UNSEEN = 16
 # With arrays, so much takes longer to write than to hand over.
 _CHUNK_BYTES = 1 << 20
 
+# Of a chunk's items and results, how many are looked at for their size.
+_LOOKED_AT = 8
+
+_TEXTS = frozenset((bytes, bytearray, str))
+
 
 def _bytes_of(item: Any) -> int:
-    """What the arrays of an item, or of a tuple of arguments, take; 0 without any."""
+    """What the arrays and bytes of an item, or of a tuple of such, take; 0 without any."""
     parts = item if type(item) is tuple else (item,)
-    sizes = [getattr(part, "nbytes", 0) for part in parts]
+    sizes = [len(part) if type(part) in _TEXTS else getattr(part, "nbytes", 0) for part in parts]
     return sum(size for size in sizes if isinstance(size, int))
+
+
+def _largest(items: Sequence[Any]) -> int:
+    """What the largest of some of them takes."""
+    return max(map(_bytes_of, items[:: max(1, len(items) // _LOOKED_AT)]))
 
 
 class ItemCost:
@@ -53,12 +63,14 @@ class ItemCost:
 
     Attributes:
         seconds: Smoothed; None before one was measured.
+        result_bytes: Of its result's arrays and bytes; smoothed as it falls, not as it rises.
     """
 
-    __slots__ = ("seconds",)
+    __slots__ = ("result_bytes", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
+        self.result_bytes = 0.0
 
 
 class ItemCosts(ByIdentity):
@@ -93,14 +105,17 @@ class Chunks:
         self._cost = cost
         self._measured = False  # a chunk of this map
 
-    def learn(self, seconds: float | None, items: int) -> None:
-        """A chunk of ``items`` took so long."""
-        if seconds is None or items == 0:
+    def learn(self, seconds: float | None, results: Sequence[Any]) -> None:
+        """A chunk with these results took so long."""
+        if seconds is None or not results:
             return
         self._measured = True
-        each = seconds / items
-        before = self._cost.seconds
-        self._cost.seconds = each if before is None else 0.7 * before + 0.3 * each
+        cost = self._cost
+        each = seconds / len(results)
+        cost.seconds = each if cost.seconds is None else 0.7 * cost.seconds + 0.3 * each
+        largest = _largest(results)
+        if largest or cost.result_bytes:
+            cost.result_bytes = max(largest, 0.7 * cost.result_bytes + 0.3 * largest)
 
     def size(self) -> int:
         """How many items the next chunk shall have."""
@@ -109,6 +124,8 @@ class Chunks:
         if self._cost.seconds is None:
             return 1
         size = int(_CHUNK_SECONDS / max(self._cost.seconds, 1e-9))
+        if self._cost.result_bytes:
+            size = min(size, int(_CHUNK_BYTES / self._cost.result_bytes))
         if self._left is not None:
             size = min(size, -(-self._left // (2 * self._workers)))
         return max(1, min(size, _MOST_ITEMS if self._measured else _MOST_UNSEEN))
@@ -132,7 +149,7 @@ class Chunks:
         """The next chunk; empty at the end."""
         size = self.size() if most is None else min(self.size(), most)
         chunk = list(itertools.islice(self._iterator, size))
-        if self._fixed is None and len(chunk) > 1 and _bytes_of(chunk[0]):
+        if self._fixed is None and len(chunk) > 1 and _largest(chunk) * len(chunk) > _CHUNK_BYTES:
             chunk = self._cut(chunk)
         if self._left is not None:
             self._left -= len(chunk)
@@ -204,7 +221,7 @@ class Mapping(Generic[R]):
 
         def settled(task: Task[list[R]]) -> None:
             if task.outcome_code == OUTCOME_OK:
-                self._chunks.learn(task.task_cost, items)
+                self._chunks.learn(task.task_cost, task.result())
             elif task.outcome_code == OUTCOME_CANCELLED:
                 self._exhausted = True  # by dispose() or close(): what was not offered is cancelled too
             self._arrived.put((task, items))

@@ -13,6 +13,7 @@ from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pool_tasks as tasks
 import pytest
 from helpers import wait_until
@@ -160,7 +161,7 @@ def test_second_map_of_a_function_begins_with_what_the_first_learned() -> None:
 
     first = Chunks(list(range(1000)), None, 2, costs.of(work))
     assert first.size() == 1
-    first.learn(0.01, 100)
+    first.learn(0.01, [None] * 100)
     assert Chunks(list(range(1000)), None, 2, costs.of(work)).size() == 16
     assert Chunks(list(range(30)), None, 2, costs.of(work)).size() == 8  # a worker's share of half
     assert Chunks(list(range(1000)), None, 2, costs.of(abs)).size() == 1
@@ -387,5 +388,22 @@ def test_what_the_last_map_cost_is_trusted_for_a_few_items() -> None:
     cost.seconds = 1e-6
     chunks = Chunks(list(range(1000)), None, 2, cost)
     assert len(chunks.take()) == len(chunks.take()) == 16
-    chunks.learn(16.0, 16)  # this time they take a second each
+    chunks.learn(16.0, [None] * 16)  # this time they take a second each
     assert len(chunks.take()) == 1
+
+
+def test_chunks_are_shorter_where_items_or_results_are_large() -> None:
+    large: Any = np.ones(50_000)  # 400 KB
+    for results in ([large] * 20, [(1, b"1" * 400_000)] * 20, ["1", "1", "1" * 400_000]):
+        chunks = Chunks(list(range(1000)), None, 2, ItemCost())
+        chunks.learn(1e-5, results)
+        assert len(chunks.take()) == 2
+        chunks.learn(1e-5, [None] * 20)  # there may be more large ones
+        assert len(chunks.take()) < 5
+        for _ in range(40):
+            chunks.learn(1e-5, [None] * 20)
+        assert len(chunks.take()) > 100
+    for item in (large, (large, 1), b"1" * 400_000):
+        chunks = Chunks([item] * 1000, None, 2, ItemCost())
+        chunks.learn(1e-5, [None] * 20)
+        assert len(chunks.take()) == 2

@@ -4,6 +4,7 @@ SPDX-License-Identifier: BSD-3-Clause
 """
 
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -99,6 +100,80 @@ def test_a_worker_runs_its_own_tasks_instead() -> None:
 
     with WorkerPool(max_workers=1, memory=4 * MIB) as pool:
         assert pool.submit(many, 30).result() == 100_000.0 * sum(range(30))
+
+
+ITEMS = 300_000  # 2.4 MB, of a budget of 8
+
+
+def filled(i: float) -> Any:
+    return np.full(ITEMS, float(i))
+
+
+def grown(array: Any) -> Any:
+    return np.concatenate([array, array + 1])
+
+
+def arrays(count: int) -> Any:
+    return (filled(i) for i in range(count))
+
+
+MAPS: dict[str, Any] = {
+    "plain": lambda pool, fn, items: pool.map(fn, items),
+    "chunks of 1": lambda pool, fn, items: pool.map(fn, items, chunksize=1),
+    "unordered": lambda pool, fn, items: pool.map(fn, items, ordered=False),
+    "buffersize": lambda pool, fn, items: pool.map(fn, items, buffersize=4),
+    "unordered, buffersize": lambda pool, fn, items: pool.map(fn, items, buffersize=40, ordered=False),
+    "all kept": lambda pool, fn, items: list(pool.map(fn, items)),
+    "submit": lambda pool, fn, items: [task.result() for task in [pool.submit(fn, item) for item in items]],
+    "known costs": lambda pool, fn, items: pool.options(cost=1e-4, key=str).map(fn, items),
+    "a callable": lambda pool, fn, items: pool.map(functools.partial(fn), items),
+}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("name", MAPS)
+def test_results_that_never_fit_all_at_once_come_all_the_same(name: str, workers: int) -> None:
+    with WorkerPool(max_workers=workers, tasks_per_worker=0, memory=8 * MIB) as pool:
+        for _ in range(2):  # the second time it is known how large they are
+            results = [int(array[5]) for array in MAPS[name](pool, filled, range(40))]
+            assert (results if "unordered" not in name else sorted(results)) == list(range(40))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("name", [name for name in MAPS if name != "known costs"])
+def test_arguments_leave_room_for_results(name: str, workers: int) -> None:
+    offer = MAPS[name]
+    with WorkerPool(max_workers=workers, tasks_per_worker=0, memory=16 * MIB) as pool:
+        for fn in (np.negative, grown):
+            sums = [int(abs(array).sum()) for array in offer(pool, fn, arrays(20))]
+            expected = [int(abs(fn(array)).sum()) for array in arrays(20)]
+            assert (sums if "unordered" not in name else sorted(sums)) == sorted(expected)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_tasks_inside_tasks_leave_room_too(workers: int) -> None:
+    def inside(name: str, count: int) -> list[int]:
+        client = current_client()
+        if name == "map":
+            return [int(array[5]) for array in client.map(filled, range(count))]
+        if name == "kept":
+            return [int(array[5]) for array in list(client.map(np.negative, arrays(count)))]
+        tasks = [client.submit(np.negative, array) for array in arrays(count)]
+        return [int(task.result()[5]) for task in tasks]
+
+    with WorkerPool(max_workers=workers, tasks_per_worker=0, memory=32 * MIB) as pool:
+        for name, sign in (("map", 1), ("kept", -1), ("submit", -1)):
+            sent = [pool.submit(inside, name, 12) for _ in range(workers)]
+            assert [task.result() for task in sent] == [[sign * i for i in range(12)]] * workers
+
+
+def test_a_chunk_whose_results_never_fit_is_an_error_that_names_them() -> None:
+    with WorkerPool(max_workers=2, memory=8 * MIB) as pool:
+        with pytest.raises(ArenaFull, match=r"memory=.*chunksize=") as caught:
+            list(pool.map(filled, range(40), chunksize=10))
+        assert caught.value.asked > 10 * ITEMS * 8
+        assert len(list(pool.map(filled, range(40)))) == 40
+        assert pool.submit(pow, 2, 3).result() == 8
 
 
 def test_statistics_tell_of_the_arena(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,10 +103,11 @@ def tiny_ones_go(pool):
 
 
 def what_flows(pool, mib, count):
-    # More than there is, one after another.
-    for i in range(count):
-        array = pool.submit(np.negative, np.full(mib * ITEMS, float(i))).result()
-        assert len(array) == mib * ITEMS and array[7] == -i
+    # More than there is, though never at once.
+    arrays = (np.full(mib * ITEMS, float(i)) for i in range(count))
+    assert [int(array[7]) for array in pool.map(np.negative, arrays)] == [-i for i in range(count)]
+    kept = list(pool.map(np.full, [mib * ITEMS] * count, range(count)))
+    assert [int(array[7]) for array in kept] == list(range(count))
 
 
 def free():
