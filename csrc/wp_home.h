@@ -251,23 +251,29 @@ static inline void wp_home_disarm(struct wp_view *view) {
     wp_and_acq_rel(&wp_view_self(view)->seat->parker, ~WP_PARKER_EVENTFD); // sync parker.armed (publish)
 }
 
-// Look, within the spin budget, whether it comes soon.
+// Look for so long whether it comes, and note after how long it came.
+//
+// Returns:  WP_WAIT_SIGNAL: this is no time to look.
+static inline enum wp_wait wp_home_look(struct wp_view *view, wp_handle awaited, int64_t look_ns, int64_t *spun_ns) {
+    *spun_ns = 0;
+    if (look_ns <= 0 || !wp_may_spin(view)) return WP_WAIT_SIGNAL;
+    for (int64_t begun_ns = wp_os_now_ns(); *spun_ns < look_ns; *spun_ns = wp_os_now_ns() - begun_ns) {
+        if (wp_home_is_served(view, awaited)) return WP_WAIT_WOKEN;
+        // relaxed: a thread of this process calls; the sleep that follows takes the token.
+        if (wp_load_relaxed(&wp_view_self(view)->seat->parker) & WP_PARKER_TOKEN) return WP_WAIT_SIGNAL;
+        wp_spin_pause(view, *spun_ns);
+    }
+    return WP_WAIT_TIMEOUT;
+}
+
+// The same within the spin budget, which learns from it.
 //
 // Caller:   as wp_home_wait.
 static inline bool wp_home_spin(struct wp_view *view, wp_handle awaited) {
-    if (view->spin_ns <= 0 || !wp_may_spin(view)) return false;
-    int64_t begun_ns = wp_os_now_ns(), spun_ns = 0;
-    for (; spun_ns < view->spin_ns; spun_ns = wp_os_now_ns() - begun_ns) {
-        if (wp_home_is_served(view, awaited)) {
-            wp_spin_adapt(view, true, spun_ns);
-            return true;
-        }
-        // relaxed: a thread of this process calls; the sleep that follows takes the token.
-        if (wp_load_relaxed(&wp_view_self(view)->seat->parker) & WP_PARKER_TOKEN) return false;
-        wp_spin_pause(view, spun_ns);
-    }
-    wp_spin_adapt(view, false, 0);
-    return false;
+    int64_t spun_ns;
+    enum wp_wait end = wp_home_look(view, awaited, view->spin_ns, &spun_ns);
+    if (end != WP_WAIT_SIGNAL) wp_spin_adapt(view, end == WP_WAIT_WOKEN, spun_ns);
+    return end == WP_WAIT_WOKEN;
 }
 
 // Had who gathers better sleep for WP_REST_NS than be woken by the next completion?
@@ -278,7 +284,7 @@ static inline bool wp_home_spin(struct wp_view *view, wp_handle awaited) {
 // not run out meanwhile.
 //
 // Caller:   who gathers, one thread of the home at a time, about to sleep.
-#define WP_REST_NS INT64_C(200000)
+#define WP_REST_NS INT64_C(500000)
 #define WP_REST_TASKS 4 // ends of tasks in that time, at least
 static inline bool wp_home_may_rest(struct wp_view *view) {
     uint64_t unfinished = wp_view_self(view)->slots - wp_home_free_slots(view);
@@ -303,12 +309,45 @@ static inline void wp_home_rest(struct wp_view *view) {
     wp_and_acq_rel(&seat->parker, ~WP_PARKER_FUTEX); // sync parker.armed (publish)
 }
 
-// Wait for one task, or with WP_NO_HANDLE for any completion.
+// ---- awake just before the answer comes
 //
-// Caller:   one thread of the home at a time (the leader); it holds no lock.
-static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited, int64_t timeout_ns) {
+// Who waits for one task after another, as a loop of submit and result does, knows how soon they
+// end at best. To be woken by it then takes 50 us and more, where the CPU has gone to sleep
+// too: so it sleeps until shortly before that, and looks from then on, if most of them end while it looks.
+#define WP_EARLY_WAKE_NS INT64_C(100000) // a timer's slack, and waking by it
+#define WP_EARLY_SHARE 8                 // so much of a wait it looks, or spin_max_ns
+#define WP_EARLY_SURE 256
+
+// How long before and after the best end does it look?
+static inline int64_t wp_early_before_ns(const struct wp_view *view) {
+    return WP_EARLY_WAKE_NS + view->wait_low_ns / (4 * WP_EARLY_SHARE);
+}
+static inline int64_t wp_early_after_ns(const struct wp_view *view) {
+    int64_t after_ns = view->wait_low_ns / WP_EARLY_SHARE;
+    return after_ns > view->spin_max_ns ? after_ns : view->spin_max_ns;
+}
+// For how long shall it sleep first? 0: they are too short, or not alike.
+static inline int64_t wp_early_ns(const struct wp_view *view) {
+    bool hits = view->wait_hits > WP_EARLY_SURE / 2 && view->wait_low_ns > 2 * WP_EARLY_WAKE_NS;
+    return hits ? view->wait_low_ns - wp_early_before_ns(view) : 0;
+}
+// Waiting for a task that is done now took so long. It is followed downwards faster than upwards,
+// so most take longer; one that takes much longer says little, unless most do.
+static inline void wp_early_learn(struct wp_view *view, int64_t took_ns) {
+    int64_t low_ns = view->wait_low_ns, late_ns = took_ns - low_ns;
+    bool hit = late_ns > -wp_early_before_ns(view) && late_ns < wp_early_after_ns(view);
+    view->wait_hits += ((hit ? WP_EARLY_SURE : 0) - view->wait_hits) / 4;
+    int64_t most_ns = low_ns / 4 + WP_EARLY_WAKE_NS;
+    if (late_ns < 0)
+        view->wait_low_ns += late_ns / 2;
+    else if (view->wait_hits > WP_EARLY_SURE / 4)
+        view->wait_low_ns += (late_ns < most_ns ? late_ns : most_ns) / 16;
+    else
+        view->wait_low_ns += late_ns / 2;
+}
+
+static inline enum wp_wait wp_home_park(struct wp_view *view, wp_handle awaited, int64_t timeout_ns) {
     struct wp_seat *seat = wp_view_self(view)->seat;
-    if (wp_home_spin(view, awaited)) return WP_WAIT_WOKEN;
     wp_store_relaxed(&seat->awaited, awaited); // relaxed: published by the or below
     // A token from before stays: what it told of may be no completion (Seat.wake), and
     // would not be seen by the re-check.
@@ -317,6 +356,30 @@ static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited,
     enum wp_wait end = wp_home_is_served_now(view, awaited) ? WP_WAIT_WOKEN : wp_park_sleep(view, timeout_ns);
     // sync parker.token (observe): an armed eventfd stays armed.
     wp_and_acq_rel(&seat->parker, ~(WP_PARKER_TOKEN | WP_PARKER_FUTEX));
+    return end;
+}
+
+// Wait for one task, or with WP_NO_HANDLE for any completion.
+//
+// Caller:   one thread of the home at a time (the leader); it holds no lock.
+static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited, int64_t timeout_ns) {
+    bool learns = awaited != WP_NO_HANDLE && view->spin_max_ns > 0;
+    int64_t begun_ns = learns ? wp_os_now_ns() : 0, spun_ns;
+    if (wp_home_spin(view, awaited)) return WP_WAIT_WOKEN;
+    int64_t early_ns = learns ? wp_early_ns(view) : 0;
+    int64_t look_ns = wp_early_before_ns(view) + wp_early_after_ns(view);
+    enum wp_wait end = WP_WAIT_TIMEOUT;
+    if (early_ns > 0 && (timeout_ns < 0 || early_ns + look_ns < timeout_ns)) {
+        end = wp_home_park(view, awaited, early_ns);
+        if (end == WP_WAIT_TIMEOUT && wp_home_look(view, awaited, look_ns, &spun_ns) == WP_WAIT_WOKEN) {
+            wp_early_learn(view, wp_os_now_ns() - begun_ns);
+            return WP_WAIT_WOKEN;
+        }
+        if (timeout_ns >= 0) timeout_ns -= early_ns;
+    }
+    if (end == WP_WAIT_TIMEOUT) end = wp_home_park(view, awaited, timeout_ns);
+    if (learns && end == WP_WAIT_WOKEN && wp_home_is_served(view, awaited))
+        wp_early_learn(view, wp_os_now_ns() - begun_ns - WP_EARLY_WAKE_NS); // it was woken
     return end;
 }
 

@@ -141,6 +141,8 @@ struct wp_view {
     bool watches;      // it was the watcher, and has not seen to another yet
     int64_t spin_ns;   // how long this seat looks before it parks, adapted
     int64_t spin_max_ns;
+    int64_t wait_low_ns;  // how long the home waits for one task, at best
+    int32_t wait_hits;    // how often such an end is near that, of WP_EARLY_SURE
     uint64_t taken;       // completions that the home took so far
     uint64_t asked_taken; // the same when it last asked whether it may rest
     int64_t asked_ns;

@@ -55,6 +55,9 @@ _log = logging.getLogger("workpool.gather")
 # look and the sleep would else be seen only at the next completion.
 _SIGNAL_CHECK_SECONDS = 0.5
 
+# So many coroutines go on in one turn of an event loop, then its timers and others have theirs.
+_MOST_WOKEN = 32
+
 
 if TYPE_CHECKING:
     # A task past the last slot, with the arguments of Seat.start().
@@ -611,6 +614,9 @@ class _LoopReader:
         self._loop = loop
         self._life: AsyncGenerator[None, None] | None = None
         self._ends: Callable[[asyncio.AbstractEventLoop], None] | None = None
+        self._held: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._may_wake = _MOST_WOKEN  # in this turn of the loop
+        self._counts = False
         loop.add_reader(self._fd, gatherer.on_event, self._fd)
 
     def end_with_loop(self, ends: Callable[[asyncio.AbstractEventLoop], None]) -> None:
@@ -632,13 +638,34 @@ class _LoopReader:
                 self._ends(self._loop)
 
     def settle(self, future: asyncio.Future[None]) -> None:
+        """Set it done, in the loop; beyond ``_MOST_WOKEN`` in one turn of the loop, in a later one."""
         if running_loop() is self._loop:
-            _set_done(future)
+            self._settle(future)
             return
         try:
-            self._loop.call_soon_threadsafe(_set_done, future)
+            self._loop.call_soon_threadsafe(self._settle, future)
         except RuntimeError:
             pass  # the loop is closed: nobody awaits there
+
+    def _settle(self, future: asyncio.Future[None]) -> None:
+        if self._may_wake > 0 and not self._held:
+            self._may_wake -= 1
+            _set_done(future)
+        else:
+            self._held.append(future)
+        if not self._counts:
+            self._counts = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """A turn of the loop begins."""
+        woken = min(len(self._held), _MOST_WOKEN)
+        self._may_wake = _MOST_WOKEN - woken
+        self._counts = woken > 0
+        if woken:
+            self._loop.call_soon(self._turn)
+        for _ in range(woken):
+            _set_done(self._held.popleft())
 
     def close(self) -> None:
         self._ends = None

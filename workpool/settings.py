@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 C = TypeVar("C")
 N = TypeVar("N", bound=float)
 
-# Twice what waking a sleeper costs on common machines: a miss costs no more than a wake
-# would have, and a hit saves it (Karlin et al., competitive spinning, 1990).
-_SPIN_SECONDS = 60e-6
+# Twice what waking a sleeper takes where its CPU sleeps too: a miss costs no more than a wake would
+# have, and a hit saves it (Karlin et al., competitive spinning, 1990). Below that, two sides that
+# were asleep stay so for each other's waking.
+_SPIN_SECONDS = 120e-6
 
 # Long enough for clean-up that writes a file, short enough for somebody who waits.
 _GRACE_SECONDS = 1.0

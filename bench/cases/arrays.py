@@ -1,13 +1,13 @@
 """Arrays: 8 KB, 1 MB and 64 MB in and a number or another array out, 64 MB shared; 1 worker. Blocks on 2.
 
-Each trip is timed by itself, hot, and has a copy of the same size into memory that was
-touched before beside it. *In and out* is a new array of the same size as the result, which
-its task computes: what that takes is in the figure, of every pool alike. *Beyond the task* is
-the trip without what the task itself took: an array of 64 MB that its worker made with
-`client.empty` and did not touch, and one of the pool's that it wrote in place, in a pool that
-sleeps as usual and in one that spins. *Blocks* is
-`map_blocks` of a kernel of about 1 us a row over 1,000,000 rows, with nothing tuned, beside
-the same kernel here in blocks of 1,000.
+Each trip is timed by itself, hot, beside a copy of the same size into memory that was touched
+before; with 64 MB in turns, for the speed of memory drifts. *In and out* is a new array of the
+same size as the result, which its task computes: what that takes is in the figure, of every
+pool alike. *Beyond the task* is the trip without what the task itself took: an array of 64 MB
+that its worker made with `client.empty` and did not touch, and one of the pool's that it wrote
+in place, in a pool that sleeps as usual and in one that spins. *Blocks* is `map_blocks` of a
+kernel of about 1 us a row over 1,000,000 rows, with nothing tuned, beside the same kernel here
+in blocks of 1,000.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
@@ -32,6 +32,7 @@ SHARED = "64 MB shared, beyond the task"
 SHARED_AWAKE = f"{SHARED}, spin={SPIN}"
 FIGURES = {
     "8 KB in": Figure("us"),
+    "8 KB copied": Figure("us"),
     "1 MB in": Figure("us"),
     "1 MB copied": Figure("us"),
     "64 MB in": Figure("ms"),
@@ -52,15 +53,16 @@ ROWS = 1_000_000
 TRIPS_SECONDS = 4.0
 
 
-def _trips(call: Callable[[], object], count: int, seconds: float = TRIPS_SECONDS) -> float:
-    """Median seconds of a call, of five at least."""
-    taken: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(taken) < count and (len(taken) < 5 or time.perf_counter() < end):
-        start = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - start)
-    return median(taken)
+def _trips(*calls: Callable[[], object], count: int, seconds: float = TRIPS_SECONDS) -> list[float]:
+    """Median seconds of each call, of five at least; taken in turns."""
+    taken: list[list[float]] = [[] for _ in calls]
+    end = time.perf_counter() + seconds * len(calls)
+    while len(taken[0]) < count and (len(taken[0]) < 5 or time.perf_counter() < end):
+        for call, times in zip(calls, taken, strict=True):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+    return [median(times) for times in taken]
 
 
 def _beyond(submit: Callable[[], Any], count: int) -> float:
@@ -72,11 +74,6 @@ def _beyond(submit: Callable[[], Any], count: int) -> float:
         task.result()
         taken.append(time.perf_counter() - start - task.task_cost)
     return median(taken)
-
-
-def _copied(array: Any, count: int) -> float:
-    target = array.copy()
-    return _trips(lambda: np.copyto(target, array), count)
 
 
 def sample(rival: Rival, scale: float) -> Sample:
@@ -98,12 +95,18 @@ def sample(rival: Rival, scale: float) -> Sample:
             def there_and_back(array: Any = array) -> Any:
                 return submit(added_array, array).result()
 
-            for call, figure in ((there, f"{size} in"), (there_and_back, f"{size} in and out")):
+            def copy(array: Any = array, target: Any = array.copy()) -> None:  # noqa: B008
+                np.copyto(target, array)
+
+            both = ((there, copy),) if size == "64 MB" else ((there,), (copy,))  # else they evict each other
+            figure_of = {there: f"{size} in", copy: f"{size} copied", there_and_back: f"{size} in and out"}
+            for calls in (*both, (there_and_back,)):
                 # NumPy is imported there, and parent and worker have found their CPUs.
-                _trips(call, 200 if size == "8 KB" else 1, 1.0)
-                figures[figure] = unit * _trips(call, count, TRIPS_SECONDS * scale)
-            if size != "8 KB":
-                figures[f"{size} copied"] = unit * _copied(array, count)
+                _trips(calls[0], count=200 if size == "8 KB" else 1, seconds=1.0)
+                medians = _trips(*calls, count=count, seconds=TRIPS_SECONDS * scale)
+                figures.update(
+                    {figure_of[call]: unit * took for call, took in zip(calls, medians, strict=True)}
+                )
         if rival.name == "workpool":
             pool: Any = adapter.pool  # type: ignore[attr-defined]
             made = lambda: submit(made_array, 1 << 23)  # noqa: E731
@@ -129,8 +132,6 @@ def _blocks(pool: Any, rows: int) -> float:
             here[row : row + 1000] = row_kernel(source[row : row + 1000])
 
     pool.map_blocks(row_kernel, source, out=out)
-    pair = [
-        (_trips(serial, 1), _trips(lambda: pool.map_blocks(row_kernel, source, out=out), 1)) for _ in "123"
-    ]
+    pair = [_trips(serial, lambda: pool.map_blocks(row_kernel, source, out=out), count=1) for _ in "123"]
     assert (here == out).all()
     return median(alone / together for alone, together in pair)

@@ -205,6 +205,58 @@ static void a_wait_ends_for_its_task_alone(void) {
         }
 }
 
+// Waits that are alike let the home wake before the answer; others do not.
+static void what_waits_take_is_learned(void) {
+    const int64_t ms = 1000000;
+    struct wp_view view = {.spin_max_ns = 60000};
+    CHECK_EQ(wp_early_ns(&view), 0); // nothing is known
+    for (int i = 0; i < 40; i++) wp_early_learn(&view, 10 * ms);
+    CHECK(wp_early_ns(&view) > 9 * ms && wp_early_ns(&view) < 10 * ms);
+    for (int i = 0; i < 100; i++) wp_early_learn(&view, i % 2 ? 10 * ms : 11 * ms);
+    CHECK(wp_early_ns(&view) > 9 * ms && wp_early_ns(&view) < 10 * ms + ms / 2);
+    for (int i = 0; i < 100; i++) wp_early_learn(&view, i % 8 ? 10 * ms : 100 * ms); // some are not
+    CHECK(wp_early_ns(&view) > 9 * ms && wp_early_ns(&view) < 11 * ms);
+    for (int i = 0; i < 100; i++) wp_early_learn(&view, (i % 16) * ms); // none are
+    CHECK_EQ(wp_early_ns(&view), 0);
+    for (int i = 0; i < 100; i++) wp_early_learn(&view, 2 * ms);
+    CHECK(wp_early_ns(&view) > ms && wp_early_ns(&view) < 2 * ms);
+    for (int i = 0; i < 100; i++) wp_early_learn(&view, WP_EARLY_WAKE_NS); // no longer than waking takes
+    CHECK_EQ(wp_early_ns(&view), 0);
+    for (int i = 0; i < 1000; i++) wp_early_learn(&view, INT64_MAX / 2);
+    CHECK(wp_early_ns(&view) >= 0);
+    for (int i = 0; i < 100; i++) wp_early_learn(&view, -1); // it was woken sooner than a wake takes
+    CHECK_EQ(wp_early_ns(&view), 0);
+}
+
+static void a_wait_that_wakes_early_waits_on(void) {
+    for (uint32_t cpus = 0; cpus < 3; cpus += 2) { // without a CPU to look on, and with one
+        struct test_pool pool;
+        test_pool_make(&pool, 2, 4, 2, false);
+        struct wp_view *parent = &pool.view[0];
+        parent->cpus = cpus;
+        wp_handle first = test_pool_submit(parent, TEST_ANYONE, 0), second = test_pool_submit(parent, TEST_ANYONE, 0);
+        parent->spin_ns = 0, parent->spin_max_ns = 20000;
+        parent->wait_low_ns = 3000000, parent->wait_hits = WP_EARLY_SURE;
+        CHECK_EQ(wp_home_wait(parent, first, 2000000), WP_WAIT_TIMEOUT); // it may not wait that long
+        int64_t begun_ns = wp_os_now_ns();
+        CHECK_EQ(wp_home_wait(parent, first, 9000000), WP_WAIT_TIMEOUT);
+        CHECK(wp_os_now_ns() - begun_ns >= 9000000);
+        CHECK_EQ(parent->wait_low_ns, 3000000); // nothing came, nothing is learned
+        wp_unpark(parent, 0);                   // another thread has something to tell
+        CHECK_EQ(wp_home_wait(parent, first, -1), WP_WAIT_WOKEN);
+        CHECK_EQ(parent->wait_low_ns, 3000000);
+        run_at(&pool, 1, second);
+        CHECK_EQ(wp_home_wait(parent, first, 9000000), WP_WAIT_TIMEOUT);
+        run_at(&pool, 1, first);
+        parent->spin_ns = 0; // the token came at once: looking would have found it
+        CHECK_EQ(wp_home_wait(parent, first, -1), WP_WAIT_WOKEN);
+        CHECK(parent->wait_low_ns < 3000000);
+        CHECK_EQ(wp_load_acquire(&parent->places[0].seat->parker), 0);
+        CHECK_EQ(test_pool_harvest(parent), 2);
+        test_pool_end(&pool);
+    }
+}
+
 // Another thread of the home, or recovery, has something to tell the one that waits:
 // it may do so before that one has armed, even while it spins.
 static void a_token_left_before_the_wait_ends_it(void) {
@@ -438,6 +490,8 @@ int main(int argc, char **argv) {
         WP_TEST(a_new_incarnation_frees_what_is_done_and_waits_for_the_rest),
         WP_TEST(a_slot_given_back_ends_its_blocks),
         WP_TEST(a_wait_ends_for_its_task_alone),
+        WP_TEST(what_waits_take_is_learned),
+        WP_TEST(a_wait_that_wakes_early_waits_on),
         WP_TEST(a_token_left_before_the_wait_ends_it),
         WP_TEST(a_home_rests_while_many_short_tasks_are_left_for_busy_cpus),
         WP_TEST(a_rest_is_ended_by_a_token_which_the_wait_sees_too),

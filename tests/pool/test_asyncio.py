@@ -321,3 +321,33 @@ def test_awaiting_what_is_done_does_not_keep_the_loop(pool: Pool) -> None:
 
     asyncio.run(main())
     assert turns > 5
+
+
+def test_tasks_that_end_together_leave_the_loop_its_turns(gate: Gate) -> None:
+    count = 400
+    woken = [0]  # in each turn
+
+    def turn() -> None:
+        woken.append(0)
+        asyncio.get_running_loop().call_soon(turn)
+
+    async def one(task: Any) -> None:
+        await task
+        woken[-1] += 1
+
+    async def main(pool: Pool) -> None:
+        held = gate.hold(pool)
+        sent = [pool.submit(tasks.echo, number) for number in range(count)]
+        awaiting = [asyncio.ensure_future(one(task)) for task in sent]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert woken == [0]
+        turn()
+        gate.open()
+        wait_until(lambda: pool.is_idle, timeout=20)  # the loop does nothing meanwhile
+        await asyncio.gather(*awaiting, asyncio.wrap_future(held))
+
+    with WorkerPool(max_workers=1) as pool:
+        asyncio.run(main(pool))
+    assert sum(woken) == count
+    assert max(woken) <= 40

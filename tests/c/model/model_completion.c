@@ -83,6 +83,19 @@ static void home_waits_each(void *arg) {
 }
 static void set_up_each(void) { set_up_with(model_is_long() ? 3 : 2, home_waits_each, 0); }
 
+// ---- for one task that comes later than those before it did
+
+static void sleeps_early(void) {
+    p->view[0].spin_max_ns = 1;
+    p->view[0].wait_low_ns = 1000 * WP_EARLY_WAKE_NS;
+    p->view[0].wait_hits = WP_EARLY_SURE;
+    p->view[0].cpus = 0; // none to look on: it sleeps again at once
+}
+static void set_up_early(void) {
+    set_up_with(2, home_waits_each, 0);
+    sleeps_early();
+}
+
 // ---- for one whose finisher is stopped between the outcome and its announcement
 
 static void set_up_stopped(void) {
@@ -170,6 +183,11 @@ static void set_up_follower(void) {
     model_actor("finisher 2", finisher, &p->view[2], 0);
 }
 
+static void set_up_follower_early(void) {
+    set_up_follower();
+    sleeps_early();
+}
+
 // ---- with polling in place of futexes
 
 static void set_up_poll(void) {
@@ -195,6 +213,7 @@ static void settled(void) {
 static const struct model_scenario scenarios[] = {
     {"any", "a sleep for any completion ends", set_up_any, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
     {"each", "a sleep for one task ends", set_up_each, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
+    {"early", "a sleep that was too short goes on", set_up_early, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
     {"stopped", "an outcome not announced", set_up_stopped, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
     {"eventfd", "an event loop is told", set_up_eventfd, settled, {3, 3, 0}, {4, MODEL_ANY, 0}, false, NULL},
     {"both",
@@ -208,6 +227,14 @@ static const struct model_scenario scenarios[] = {
     {"follower",
      "a leader asleep for its own task hears of a follower",
      set_up_follower,
+     settled,
+     {3, 3, 0},
+     {4, MODEL_ANY, 0},
+     false,
+     NULL},
+    {"follower_early",
+     "the same in a sleep that ends early",
+     set_up_follower_early,
      settled,
      {3, 3, 0},
      {4, MODEL_ANY, 0},

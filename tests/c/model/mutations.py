@@ -621,6 +621,12 @@ HOME = [
         "    // A token",
     ),
     Mutant(
+        "home_wait sleeps on after an early sleep that was ended",
+        "wp_home.h",
+        "    if (end == WP_WAIT_TIMEOUT) end = wp_home_park(view, awaited, timeout_ns);",
+        "    end = wp_home_park(view, awaited, timeout_ns);",
+    ),
+    Mutant(
         "home_arm has no fence",
         "wp_home.h",
         "    wp_fence_seq_cst(); // sync wake.completion (observe): F2\n    return !wp_home_has",
