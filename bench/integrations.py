@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import machine
 from bench.report import number, quartiles, table
 from workpool import WorkerPool
 from workpool.integrations import joblib as joblib_on_workpool
+from workpool.measure import machine
 
 WORKERS = 2
 

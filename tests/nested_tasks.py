@@ -4,6 +4,7 @@ SPDX-License-Identifier: BSD-3-Clause
 """
 
 import os
+import sys
 import threading
 from typing import Any
 
@@ -250,6 +251,34 @@ def submitted_by_a_thread(n: int) -> list[int]:
     thread.start()
     thread.join()
     return results
+
+
+def gathered_by_a_thread(rounds: int) -> int:
+    """Wait for tasks that another thread looks at all the while."""
+    from concurrent.futures import wait
+
+    client = current_client()
+    sent: list[Any] = []
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            for task in list(sent):
+                task.done()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(rounds):
+            sent[:] = [client.submit(tasks.echo, number) for number in range(4)]
+            wait(sent)
+    finally:
+        stop.set()
+        thread.join()
+        sys.setswitchinterval(before)
+    return rounds
 
 
 def own_info(depth: int) -> list[Any]:

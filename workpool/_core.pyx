@@ -31,6 +31,7 @@ cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *) except NULL
     object PyUnicode_DecodeUTF8(const char *, Py_ssize_t, const char *)
     int PyErr_CheckSignals() except -1
+    unsigned long PyThread_get_thread_ident()
 
 cdef enum:
     PENDING = 0
@@ -413,6 +414,7 @@ cdef class Seat:
     cdef uint64_t next_id
     cdef uint32_t first
     cdef readonly Py_ssize_t outstanding
+    cdef public unsigned long waiter  # the thread that sleeps for outcomes, or is about to; or 0
     cdef readonly int index
     cdef object ground  # keeps the arena's memory mapped
     cdef dict loans  # by offset, the address of each; they take themselves out
@@ -1016,6 +1018,7 @@ cdef class Seat:
         cdef uint64_t bits
         cdef list watched = None
         cdef TaskCore task
+        cdef bint settled = False
         if not self.usable:
             return None
         while self.usable:
@@ -1032,15 +1035,25 @@ cdef class Seat:
                         bits &= bits - 1
                     if watched is not None:
                         self.gatherer.to_notify.extend(watched)
+                    if settled:
+                        self._wake_waiter()
                     raise
                 bits &= bits - 1
+                settled = True
                 if task is not None and task.watched:
                     if watched is None:
                         watched = []
                     watched.append(task)
+        if settled:
+            self._wake_waiter()
         if watched is None and self._has_mail():
             watched = []
         return watched
+
+    cdef void _wake_waiter(self):
+        """Another thread may be about to sleep for a completion that this one has taken."""
+        if self.waiter != 0 and self.waiter != PyThread_get_thread_ident() and self.usable:
+            _c.wp_unpark(&self.view, self.index)
 
     cdef TaskCore _collect(self, uint32_t index):
         cdef _c.wp_slot *slot = &self.view.slots[index]

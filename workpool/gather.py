@@ -370,7 +370,7 @@ class Gatherer:
         end = None if timeout is None else time.monotonic() + timeout
         me = threading.get_ident()
         if self._lead.get(None) == me:  # a callback, called by this thread as it leads, waits itself
-            self._lead_until(task, end, yields=False)
+            self._lead_until(task, end, me, yields=False)
         else:
             turn: threading.Lock | None = None
             try:
@@ -381,7 +381,7 @@ class Gatherer:
                             break
                     # One step for who leads and for saying so: an interrupt finds both or none.
                     if self._lead.setdefault(None, me) == me:
-                        self._lead_until(task, end)
+                        self._lead_until(task, end, me)
                         if self.local is not None and self.local.has_work():
                             del self._lead[None]  # a task of this process comes first: others may lead
                             self._resign()
@@ -403,23 +403,28 @@ class Gatherer:
         if not task.outcome_code:
             raise TimeoutError
 
-    def _lead_until(self, task: Task[Any], end: float | None, yields: bool = True) -> None:
+    def _lead_until(self, task: Task[Any], end: float | None, me: int, yields: bool = True) -> None:
         seat = self.seat
         if self.watched or self.listening:
             seat.disarm()
-        while not (task.outcome_code or (yields and self.local is not None and self.local.has_work())):
-            left = None if end is None else end - time.monotonic()
-            if left is not None and left <= 0:
-                return
-            nap = _SIGNAL_CHECK_SECONDS if left is None or left > _SIGNAL_CHECK_SECONDS else left
-            # Alone, this thread need not be woken for the outcomes of other tasks.
-            alone = not (
-                self._followers or self._waits() or self.watched or self._conditions or self.listening
-            )
-            seat.wait(task if alone else None, nap)
-            self.collect()
-            if RUNNING:
-                SHIELD.check()
+        # Before the look at the outcome: from now on another thread that settles tasks wakes this one.
+        before, seat.waiter = seat.waiter, me
+        try:
+            while not (task.outcome_code or (yields and self.local is not None and self.local.has_work())):
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return
+                nap = _SIGNAL_CHECK_SECONDS if left is None or left > _SIGNAL_CHECK_SECONDS else left
+                # Alone, this thread need not be woken for the outcomes of other tasks.
+                alone = not (
+                    self._followers or self._waits() or self.watched or self._conditions or self.listening
+                )
+                seat.wait(task if alone else None, nap)
+                self.collect()
+                if RUNNING:
+                    SHIELD.check()
+        finally:
+            seat.waiter = before
 
     def _resign(self) -> None:
         """Hand the lead on, or have the eventfd watch."""

@@ -51,6 +51,7 @@ class NestedGatherer(Gatherer):
         super().__init__(runner.seat, runner.eventfd, lambda seat: None)
         self._runner = runner
         self._main = threading.main_thread().ident
+        runner.seat.waiter = self._main or 0
         self._mark = 0
         self._marked: object = None  # the running task whose mark it is
         self._depth = 0
@@ -224,6 +225,11 @@ class NestedGatherer(Gatherer):
             finally:
                 self.seat.trim(mark)
 
+    def wake(self) -> None:
+        """Another thread did what the main one may wait for."""
+        if not self._is_main():
+            self.seat.wake()
+
     @contextmanager
     def _uninterrupted(self) -> Iterator[Callable[[], None]]:
         """Interrupt the task that waits only in ``check()``: one claimed meanwhile is not dropped."""
@@ -392,9 +398,12 @@ class _HelpingEvent:
     def __init__(self, event: threading.Event, gatherer: NestedGatherer) -> None:
         self._event = event
         self._gatherer = gatherer
-        self.set = event.set
         self.clear = event.clear
         self.is_set = event.is_set
+
+    def set(self) -> None:
+        self._event.set()
+        self._gatherer.wake()
 
     def wait(self, timeout: float | None = None) -> bool:
         self._gatherer.collect()

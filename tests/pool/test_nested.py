@@ -254,3 +254,8 @@ def test_forgotten_children_beyond_the_slots_all_run(tmp_path: Path) -> None:
         pool.submit(nested.fire_and_forget, str(trace), 1500)
         pool.when_idle().result(30)
     assert Counter(lines_of(trace)) == Counter(range(1500))
+
+
+def test_what_another_thread_of_the_task_has_gathered_ends_a_wait() -> None:
+    with WorkerPool(max_workers=2, tasks_per_worker=0) as pool:
+        assert pool.submit(nested.gathered_by_a_thread, 6000).result(50) == 6000

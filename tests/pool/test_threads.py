@@ -16,7 +16,7 @@ import pytest
 from helpers import wait_until
 from pool_support import Gate
 
-from workpool import WorkerPool
+from workpool import WorkerPool, gather
 
 Pool = WorkerPool[Any, Any]
 
@@ -202,3 +202,17 @@ def test_shutdown_while_others_submit_loses_no_accepted_task() -> None:
         for thread in threads:
             thread.join()
         assert {task.result(10) for task in accepted} <= {1}
+
+
+def test_a_leader_learns_of_what_another_thread_has_gathered(
+    pool: Pool, restless: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The outcome is announced, another thread takes it, and only then the leader arms for its
+    # sleep: nothing is left that would wake it but its look for signals.
+    monkeypatch.setattr(gather, "_SIGNAL_CHECK_SECONDS", 600.0)
+    for _ in range(8000):
+        sent = [pool.submit(tasks.echo, number) for number in range(4)]
+        sent[1].add_done_callback(lambda task: None)  # by the gather thread, unless one leads
+        assert [task.result() for task in sent] == [0, 1, 2, 3]
+    for _ in range(4000):
+        assert list(pool.map(tasks.echo, range(20))) == list(range(20))
