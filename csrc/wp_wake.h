@@ -315,7 +315,9 @@ static inline enum wp_wait wp_park_sleep(struct wp_view *view, int64_t timeout_n
     for (;;) {
         // relaxed: disarming observes the token.
         uint32_t word = wp_load_relaxed(parker);
-        if (word & WP_PARKER_TOKEN) {
+        // Who wakes takes the arms; the token may be gone already, with a thread of this home that
+        // found it as it armed the eventfd.
+        if (word & WP_PARKER_TOKEN || !(word & WP_PARKER_FUTEX)) {
             // Looking would have found it: two sides that sleep for each other's waking stay so else.
             if (wp_os_now_ns() - begun_ns < view->spin_max_ns) view->spin_ns = view->spin_max_ns;
             return WP_WAIT_WOKEN;

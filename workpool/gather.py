@@ -470,7 +470,9 @@ class Gatherer:
         while not self.seat.arm():
             self.collect()
             if not self._needs_watch():
-                return
+                break
+        if self._lead:  # by now; the token that arm() took may have been for it
+            self.seat.wake()
 
     def attend(self) -> None:
         """Somebody watches now: unless a thread leads, the eventfd must."""

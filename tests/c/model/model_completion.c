@@ -183,6 +183,17 @@ static void set_up_follower(void) {
     model_actor("finisher 2", finisher, &p->view[2], 0);
 }
 
+// ---- another thread arms the eventfd beside the one that sleeps
+
+static void armer(void *arg) {
+    (void)arg;
+    (void)wp_home_arm(&p->view[0]); // it takes a token that it finds
+}
+static void set_up_armer(void) {
+    set_up_with(1, home_waits_any, 0);
+    model_actor("armer", armer, NULL, 0);
+}
+
 static void set_up_follower_early(void) {
     set_up_follower();
     sleeps_early();
@@ -227,6 +238,14 @@ static const struct model_scenario scenarios[] = {
     {"follower",
      "a leader asleep for its own task hears of a follower",
      set_up_follower,
+     settled,
+     {3, 3, 0},
+     {4, MODEL_ANY, 0},
+     false,
+     NULL},
+    {"armer",
+     "who arms the eventfd takes no sleeper's waking",
+     set_up_armer,
      settled,
      {3, 3, 0},
      {4, MODEL_ANY, 0},

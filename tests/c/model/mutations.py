@@ -529,8 +529,8 @@ WAKE = [
     Mutant(
         "park_sleep does not look for the token",
         "wp_wake.h",
-        "        if (word & WP_PARKER_TOKEN) return WP_WAIT_WOKEN;\n        int64_t left_ns",
-        "        int64_t left_ns",
+        "        if (word & WP_PARKER_TOKEN || !(word & WP_PARKER_FUTEX)) {",
+        "        if (!(word & WP_PARKER_FUTEX)) {",
     ),
     Mutant(
         "going idle tells an armed parent alone",
@@ -625,6 +625,13 @@ HOME = [
         "wp_home.h",
         "    if (end == WP_WAIT_TIMEOUT) end = wp_home_park(view, awaited, timeout_ns);",
         "    end = wp_home_park(view, awaited, timeout_ns);",
+    ),
+    Mutant(
+        "park_sleep waits for its token alone",
+        "wp_wake.h",
+        "        if (word & WP_PARKER_TOKEN || !(word & WP_PARKER_FUTEX)) {",
+        "        if (word & WP_PARKER_TOKEN) {",
+        means=("model_completion",),
     ),
     Mutant(
         "home_arm has no fence",
