@@ -5,6 +5,8 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
+import gc
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from threading import Thread
@@ -28,8 +30,15 @@ def start_first(owner: object, thread: Thread) -> None:
         RuntimeError: No thread is to be had; the owner has none.
     """
     if keep_first(owner, "_thread", thread) is thread:
+        # Until it says that it has started we wait, with the owner's lock. A finalizer that is run there
+        # before may want that lock: garbage is collected afterwards.
+        collects = gc.isenabled()
+        gc.disable()
         try:
             thread.start()
         except RuntimeError:
             vars(owner)["_thread"] = None
             raise
+        finally:
+            if collects:
+                gc.enable()

@@ -160,3 +160,36 @@ def test_tasks_offered_by_a_signals_handler_or_by_finalizers_are_run(collected: 
         assert inner
         assert {task.result(30) for task in inner} == {1, len(LARGE)}
         wait_until(lambda: len(told) == len(inner), timeout=30.0)
+
+
+@pytest.mark.timeout(30)
+def test_a_finalizer_in_a_thread_that_the_pool_starts_may_submit(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Task[Any]] = []
+    offered: list[Task[Any]] = []
+    identified = threading.Thread._set_ident  # type: ignore[attr-defined]
+
+    class Offers:
+        def __del__(self) -> None:
+            offered.append(pool.options(worker_affinity=2).submit(abs, -1))  # launches a worker
+            offered.extend(offer(pool, told))
+
+    def collects(thread: threading.Thread) -> None:
+        # In the new thread, before it says that it has started.
+        identified(thread)
+        if not thread.name.endswith("-supervisor"):
+            return
+        garbage = Offers()
+        garbage.self = garbage  # type: ignore[attr-defined]
+        del garbage
+        assert len([[] for _ in range(5000)]) == 5000
+
+    monkeypatch.setattr(threading.Thread, "_set_ident", collects)
+    with WorkerPool(max_workers=2) as pool:
+        assert pool.submit(tasks.echo, 2).result(20) == 2
+        offered.extend(offer(pool, told))
+        monkeypatch.undo()
+        gc.collect()
+        assert offered
+        for task in list(offered):
+            assert task.exception(20) is None
+    assert gc.isenabled()
