@@ -201,12 +201,32 @@ static void spinning_adapts_between_its_bounds(void) {
     CHECK_EQ(wp_seat_stat(view, 1, WP_STAT_SPINS_USED), 20);
     // A sleep that looking would have spared makes it worth while again; any other does not.
     view->spin_max_ns = INT64_C(3600) * 1000000000;
+    wp_search_begin(view);
+    CHECK(wp_park_arm(view, WP_PARKER_FUTEX));
     CHECK_EQ(wp_park_sleep(view, 1), WP_WAIT_TIMEOUT);
     CHECK_EQ(view->spin_ns, WP_SPIN_MIN_NS);
     wp_unpark(&pool.view[0], 1);
     CHECK_EQ(wp_park_sleep(view, -1), WP_WAIT_WOKEN);
     CHECK_EQ(view->spin_ns, view->spin_max_ns);
+    wp_park_disarm(view);
+    wp_search_end(view);
     test_pool_end(&pool);
+}
+
+// Another thread of the seat may take the token, as it arms the eventfd.
+static void a_sleeper_whose_token_was_taken_is_awake(void) {
+    for (uint32_t polls = 0; polls < 2; polls++) {
+        struct test_pool pool;
+        test_pool_make(&pool, 2, 8, 2, polls);
+        struct wp_view *home = &pool.view[0];
+        wp_atomic32 *word = &home->places[0].seat->parker;
+        wp_or_acq_rel(word, WP_PARKER_FUTEX); // as wp_home_wait
+        wp_unpark(&pool.view[1], 0);
+        CHECK(!wp_home_arm(home)); // there was one
+        CHECK_EQ(parker(&pool, 0), WP_PARKER_EVENTFD);
+        CHECK_EQ(wp_park_sleep(home, -1), WP_WAIT_WOKEN);
+        test_pool_end(&pool);
+    }
 }
 
 static void only_seats_with_a_spare_cpu_spin(void) {
@@ -351,6 +371,7 @@ int main(int argc, char **argv) {
         WP_TEST(a_home_is_woken_for_what_it_awaits),
         WP_TEST(a_seat_in_an_event_loop_is_woken_by_its_eventfd),
         WP_TEST(spinning_adapts_between_its_bounds),
+        WP_TEST(a_sleeper_whose_token_was_taken_is_awake),
         WP_TEST(only_seats_with_a_spare_cpu_spin),
         WP_TEST(stampede),
         WP_TEST(stampede_on_a_polling_seat),
