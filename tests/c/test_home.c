@@ -236,21 +236,21 @@ static void a_wait_that_wakes_early_waits_on(void) {
         parent->cpus = cpus;
         wp_handle first = test_pool_submit(parent, TEST_ANYONE, 0), second = test_pool_submit(parent, TEST_ANYONE, 0);
         parent->spin_ns = 0, parent->spin_max_ns = 20000;
-        parent->wait_low_ns = 3000000, parent->wait_hits = WP_EARLY_SURE;
-        CHECK_EQ(wp_home_wait(parent, first, 2000000), WP_WAIT_TIMEOUT); // it may not wait that long
+        parent->wait_low_ns = 300000, parent->wait_hits = WP_EARLY_SURE;
+        CHECK_EQ(wp_home_wait(parent, first, 200000), WP_WAIT_TIMEOUT); // it may not wait that long
         int64_t begun_ns = wp_os_now_ns();
-        CHECK_EQ(wp_home_wait(parent, first, 9000000), WP_WAIT_TIMEOUT);
-        CHECK(wp_os_now_ns() - begun_ns >= 9000000);
-        CHECK_EQ(parent->wait_low_ns, 3000000); // nothing came, nothing is learned
+        CHECK_EQ(wp_home_wait(parent, first, 800000), WP_WAIT_TIMEOUT);
+        CHECK(wp_os_now_ns() - begun_ns >= 800000);
+        CHECK_EQ(parent->wait_low_ns, 300000); // nothing came, nothing is learned
         wp_unpark(parent, 0);                   // another thread has something to tell
         CHECK_EQ(wp_home_wait(parent, first, -1), WP_WAIT_WOKEN);
-        CHECK_EQ(parent->wait_low_ns, 3000000);
+        CHECK_EQ(parent->wait_low_ns, 300000);
         run_at(&pool, 1, second);
-        CHECK_EQ(wp_home_wait(parent, first, 9000000), WP_WAIT_TIMEOUT);
+        CHECK_EQ(wp_home_wait(parent, first, 800000), WP_WAIT_TIMEOUT);
         run_at(&pool, 1, first);
         parent->spin_ns = 0; // the token came at once: looking would have found it
         CHECK_EQ(wp_home_wait(parent, first, -1), WP_WAIT_WOKEN);
-        CHECK(parent->wait_low_ns < 3000000);
+        CHECK(parent->wait_low_ns < 300000);
         CHECK_EQ(wp_load_acquire(&parent->places[0].seat->parker), 0);
         CHECK_EQ(test_pool_harvest(parent), 2);
         test_pool_end(&pool);
