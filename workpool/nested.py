@@ -225,8 +225,8 @@ class NestedGatherer(Gatherer):
             finally:
                 self.seat.trim(mark)
 
-    def wake(self) -> None:
-        """Another thread did what the main one may wait for."""
+    def _wake_leader(self) -> None:
+        """Another thread did what the main one may sleep for."""
         if not self._is_main():
             self.seat.wake()
 
@@ -403,7 +403,7 @@ class _HelpingEvent:
 
     def set(self) -> None:
         self._event.set()
-        self._gatherer.wake()
+        self._gatherer._wake_leader()
 
     def wait(self, timeout: float | None = None) -> bool:
         self._gatherer.collect()

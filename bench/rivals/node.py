@@ -20,8 +20,9 @@ if not (_HERE / "node_modules").is_dir():
 
 
 def _ask(*arguments: str) -> Any:
-    command = ["node", str(_HERE / "measure.mjs"), *arguments]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=100)
+    # From its folder: what a failure says of the command is committed with the results.
+    command = ["node", "measure.mjs", *arguments]
+    done = subprocess.run(command, cwd=_HERE, stdout=subprocess.PIPE, text=True, check=True, timeout=100)
     return json.loads(done.stdout.splitlines()[-1])
 
 
