@@ -240,6 +240,7 @@ static inline enum wp_open wp_arena_open_span(struct wp_arena_view *view, uint32
         return WP_OPEN_NO_ROOM;
     } else if (!(word & WP_SPAN_COMMITTED)) {
         if (!cold) return WP_OPEN_COLD;
+        wp_span_mark_small(spans, view->seat, i);
         if (!wp_span_claim_run(spans, i, 1, view->seat)) return WP_OPEN_NO_ROOM;
         if (!wp_span_commit(spans, i, 1)) {
             wp_span_release_run(spans, i, 1);
@@ -252,8 +253,7 @@ static inline enum wp_open wp_arena_open_span(struct wp_arena_view *view, uint32
     view->open[class].span = i;
     view->open[class].free = gained;
     wp_arena_spare(view, (uint64_t)(uint32_t)__builtin_popcount(gained) * wp_span_classes[class].bytes, 0);
-    wp_atomic32 *end = &spans->seat[view->seat].small_end;
-    if (wp_load_relaxed(end) <= i) wp_store_relaxed(end, i + 1); // relaxed: a hint, and this seat's word
+    wp_span_mark_small(spans, view->seat, i); // also one that another seat had committed
     return WP_OPEN_OK;
 }
 
@@ -326,9 +326,6 @@ static inline enum wp_alloc wp_arena_alloc_run(struct wp_arena_view *view, uint3
     if (head == 0) return refused ? WP_ALLOC_NO_MEMORY : WP_ALLOC_FULL;
     // relaxed: a BUSY span is its owner's, and the block is handed on by what names it.
     wp_store_relaxed(&spans->word[head], wp_span_word(WP_SPAN_HEAD, WP_SPAN_COMMITTED, view->seat, length));
-    wp_atomic32 *depth = &spans->seat[view->seat].run_depth;
-    // relaxed: a hint, and this seat's own word.
-    if (wp_load_relaxed(depth) < spans->count - head) wp_store_relaxed(depth, spans->count - head);
     *offset = head * WP_SPAN_BYTES;
     return WP_ALLOC_OK;
 }
@@ -440,12 +437,19 @@ static inline void wp_arena_free_leased(struct wp_arena_view *view, uint32_t lea
     if (view->seat == WP_PARENT_SEAT) wp_arena_free(view, offset);
 }
 
+// Free all that this seat can: what it keeps spare, and what is doomed.
+static inline void wp_arena_tidy(struct wp_arena_view *view) {
+    struct wp_span_gap gap = wp_span_gap(&view->spans);
+    wp_arena_flush(view);
+    wp_arena_sweep(view, 1, gap.first, true);
+    wp_arena_sweep(view, gap.end, view->spans.count, true);
+}
+
 // Give free memory back to the system, all but `keep_bytes` of it.
 //
 // Returns:  the bytes given back.
 static inline uint64_t wp_arena_trim(struct wp_arena_view *view, uint64_t keep_bytes) {
-    wp_arena_flush(view);
-    wp_arena_sweep(view, 1, view->spans.count, true);
+    wp_arena_tidy(view);
     return wp_span_trim(&view->spans, keep_bytes, view->seat);
 }
 

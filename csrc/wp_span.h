@@ -94,8 +94,8 @@ static inline uint32_t wp_span_high(uint64_t w) { return (uint32_t)(w >> WP_RUN_
 //   all     the seat alone; spare_bytes also the recoverer when it is dead
 struct wp_span_seat {
     wp_atomic64 spare_bytes; // used by the words of its open spans, but in no block
-    wp_atomic32 small_end;   // behind the highest span it ever opened
-    wp_atomic32 run_depth;   // from the end of all spans to its lowest run
+    wp_atomic32 small_end;   // behind the highest span it ever tried to open
+    wp_atomic32 run_depth;   // from the end of all spans to the lowest it ever tried to make a run of
     uint8_t reserved[48];
 };
 
@@ -248,6 +248,38 @@ static inline bool wp_span_claim_run(const struct wp_spans *spans, uint32_t firs
     return true;
 }
 
+// The marks of a seat: written before the claim, so that a death leaves no used span beyond them.
+static inline void wp_span_mark_small(const struct wp_spans *spans, uint32_t seat, uint32_t span) {
+    wp_atomic32 *end = &spans->seat[seat].small_end;
+    // relaxed: a hint, and the seat's own word.
+    if (wp_load_relaxed(end) <= span) wp_store_relaxed(end, span + 1);
+}
+static inline void wp_span_mark_run(const struct wp_spans *spans, uint32_t seat, uint32_t first) {
+    wp_atomic32 *depth = &spans->seat[seat].run_depth;
+    // relaxed: a hint, and the seat's own word.
+    if (wp_load_relaxed(depth) < spans->count - first) wp_store_relaxed(depth, spans->count - first);
+}
+
+// The spans from `first` up to `end` that nobody ever used: between the small ones, which grow
+// up, and the runs, which grow down. Most of a large arena is; who looks at all spans skips them,
+// and leaves even their words untouched.
+struct wp_span_gap {
+    uint32_t first;
+    uint32_t end; // both `count` when there are none
+};
+static inline struct wp_span_gap wp_span_gap(const struct wp_spans *spans) {
+    uint32_t end = 1, depth = 0;
+    for (uint32_t i = 0; i < spans->seats; i++) {
+        // relaxed: hints. Checked, because shared memory may be scribbled over.
+        uint32_t its_end = wp_load_relaxed(&spans->seat[i].small_end);
+        uint32_t its_depth = wp_load_relaxed(&spans->seat[i].run_depth);
+        end = its_end > end ? its_end : end;
+        depth = its_depth > depth ? its_depth : depth;
+    }
+    struct wp_span_gap gap = {end, depth < spans->count ? spans->count - depth : 1};
+    return gap.first < gap.end ? gap : (struct wp_span_gap){spans->count, spans->count};
+}
+
 // The lowest span that was ever in a run.
 static inline uint32_t wp_span_lowest_run(const struct wp_spans *spans) {
     uint32_t depth = 0;
@@ -271,6 +303,7 @@ static inline uint32_t wp_span_find_run(const struct wp_spans *spans, uint32_t l
         bool fits = wp_span_kind(word) == WP_SPAN_FREE && (!committed || (word & WP_SPAN_COMMITTED));
         run = fits ? run + 1 : 0;
         if (run < length) continue;
+        wp_span_mark_run(spans, seat, i);
         if (wp_span_claim_run(spans, i, length, seat)) return i;
         run = 0; // somebody was quicker in there
     }
@@ -302,8 +335,13 @@ static inline bool wp_span_free_run(const struct wp_spans *spans, uint32_t head,
 // Returns:  the bytes given back; 0 where the system cannot.
 static inline uint64_t wp_span_trim(const struct wp_spans *spans, uint64_t keep_bytes, uint32_t seat) {
     uint64_t kept = 0, punched = 0;
+    struct wp_span_gap gap = wp_span_gap(spans);
 #if !defined(WP_MODEL) && WP_OS_LINUX && defined(FALLOC_FL_PUNCH_HOLE)
     for (uint32_t i = spans->count - 1; i >= 1 && spans->fd >= 0;) {
+        if (i >= gap.first && i < gap.end) {
+            i = gap.first - 1;
+            continue;
+        }
         uint32_t end = i + 1; // the spans behind i and before end are the caller's
         for (; i >= 1 && end - i <= WP_TRIM_SPANS; i--) {
             uint64_t word = wp_load_relaxed(&spans->word[i]); // relaxed: the CAS decides
@@ -325,7 +363,7 @@ static inline uint64_t wp_span_trim(const struct wp_spans *spans, uint64_t keep_
             wp_store_release(&spans->word[j], wp_span_word(WP_SPAN_FREE, rc == 0 ? 0 : WP_SPAN_COMMITTED, 0, 0));
     }
 #else
-    (void)spans, (void)keep_bytes, (void)seat, (void)kept;
+    (void)keep_bytes, (void)seat, (void)kept, (void)gap;
 #endif
     return punched;
 }

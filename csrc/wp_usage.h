@@ -32,9 +32,15 @@ struct wp_usage {
 static inline void wp_usage_read(const struct wp_spans *spans, const struct wp_leases *leases, struct wp_usage *usage,
                                  struct wp_usage_seat *seats) {
     struct wp_usage_seat each[WP_MAX_SEATS] = {{0}};
+    struct wp_span_gap gap = wp_span_gap(spans);
     uint64_t run = 0;
     *usage = (struct wp_usage){.budget_bytes = (spans->count - 1) * WP_SPAN_BYTES};
     for (uint32_t i = 1; i < spans->count; i++) {
+        if (i == gap.first) {
+            run += (gap.end - gap.first) * WP_SPAN_BYTES;
+            if (run > usage->run_bytes) usage->run_bytes = run;
+            if ((i = gap.end) == spans->count) break;
+        }
         uint64_t word = wp_load_relaxed(&spans->word[i]); // relaxed: a statistic
         struct wp_usage_seat *seat = &each[wp_span_owner(word)];
         uint64_t used = 0, doomed = 0;

@@ -274,8 +274,7 @@ cdef extern from "wp_pool.h" nogil:
     void wp_arena_unlease(wp_arena_view *, uint32_t)
     void wp_arena_free_leased(wp_arena_view *, uint32_t)
     uint64_t wp_arena_trim(wp_arena_view *, uint64_t)
-    void wp_arena_flush(wp_arena_view *)
-    uint64_t wp_arena_sweep(wp_arena_view *, uint32_t, uint32_t, bint)
+    void wp_arena_tidy(wp_arena_view *)
 
     struct wp_parcel:
         wp_atomic64 id

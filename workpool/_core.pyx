@@ -887,8 +887,7 @@ cdef class Seat:
         cdef uint64_t gone
         if not self.usable:
             return 0
-        _c.wp_arena_flush(&self.view.arena)
-        _c.wp_arena_sweep(&self.view.arena, 1, 0xffffffff, True)
+        _c.wp_arena_tidy(&self.view.arena)
         self.users += 1
         with nogil:
             gone = _c.wp_span_trim(&self.view.arena.spans, keep_bytes, self.view.arena.seat)

@@ -391,6 +391,40 @@ static void trim_gives_free_memory_back(void) {
     tear_down(&f);
 }
 
+// How many pages of the spans' words were ever touched.
+static uint32_t pages_of_words(struct fixture *f) {
+    static unsigned char resident[4096];
+    uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    CHECK(f->bytes / page < sizeof resident && mincore(f->arena, f->bytes, resident) == 0);
+    uint32_t touched = 0;
+    for (uint64_t i = 0; i <= f->bytes / page; i++) touched += resident[i] & 1;
+    return touched;
+}
+
+static void a_large_arena_is_looked_at_only_where_it_was_used(void) {
+    struct fixture f;
+    set_up(&f, UINT64_C(1) << 30, 3);
+    uint32_t before = pages_of_words(&f);
+    struct wp_arena_view *v = &f.view[0], *w = &f.view[1];
+    CHECK(usage_of(&f, NULL).run_bytes == UINT64_C(1) << 30 && wp_arena_trim(v, 0) == 0);
+    uint64_t small = must_alloc(v, 5000), run = must_alloc(w, 3 << 20), other = must_alloc(v, 1 << 20);
+    mark(v, small, 1), mark(w, run, 2), mark(v, other, 3);
+    struct wp_span_gap gap = wp_span_gap(&v->spans);
+    CHECK(gap.first == 2 && gap.end == v->spans.count - 256);
+    struct wp_usage usage = usage_of(&f, NULL);
+    CHECK(usage.used_bytes == (4 << 20) + 5440 && usage.committed_bytes == (4 << 20) + WP_SPAN_BYTES);
+    CHECK(usage.run_bytes == (gap.end - gap.first) * WP_SPAN_BYTES);
+    CHECK(wp_arena_free(v, run) == WP_FREE_DONE && wp_arena_free(v, small) == WP_FREE_DONE);
+    CHECK(wp_arena_trim(v, 0) == (3 << 20) + WP_SPAN_BYTES);
+    check_mark(v, other);
+    usage = usage_of(&f, NULL);
+    CHECK(usage.committed_bytes == 1 << 20 && usage.run_bytes == (gap.end - 1) * WP_SPAN_BYTES);
+    CHECK(wp_arena_free(v, other) == WP_FREE_DONE && wp_arena_trim(v, 0) == 1 << 20);
+    CHECK(pages_of_words(&f) <= before + 4);
+    check_empty(&f);
+    tear_down(&f);
+}
+
 static void trimmed_low_spans_are_used_again_before_higher_ones(void) {
     struct fixture f;
     set_up(&f, 16 << 20, 1);
@@ -865,6 +899,7 @@ int main(int argc, char **argv) {
         WP_TEST(an_owning_lease_ends_in_a_free),
 #if WP_OS_LINUX
         WP_TEST(trim_gives_free_memory_back),
+        WP_TEST(a_large_arena_is_looked_at_only_where_it_was_used),
         WP_TEST(trimmed_low_spans_are_used_again_before_higher_ones),
         WP_TEST(a_full_file_system_is_an_outcome),
         WP_TEST(warm_memory_serves_when_the_file_system_is_full),

@@ -242,7 +242,7 @@ static void a_wait_that_wakes_early_waits_on(void) {
         CHECK_EQ(wp_home_wait(parent, first, 800000), WP_WAIT_TIMEOUT);
         CHECK(wp_os_now_ns() - begun_ns >= 800000);
         CHECK_EQ(parent->wait_low_ns, 300000); // nothing came, nothing is learned
-        wp_unpark(parent, 0);                   // another thread has something to tell
+        wp_unpark(parent, 0);                  // another thread has something to tell
         CHECK_EQ(wp_home_wait(parent, first, -1), WP_WAIT_WOKEN);
         CHECK_EQ(parent->wait_low_ns, 300000);
         run_at(&pool, 1, second);
