@@ -326,24 +326,26 @@ static inline int64_t wp_early_after_ns(const struct wp_view *view) {
     int64_t after_ns = view->wait_low_ns / WP_EARLY_SHARE;
     return after_ns > view->spin_max_ns ? after_ns : view->spin_max_ns;
 }
-// For how long shall it sleep first? 0: they are too short, or not alike.
+// For how long shall it sleep first? 0: look at once, a sleep would not be over in time; less:
+// they are not alike, be woken.
 static inline int64_t wp_early_ns(const struct wp_view *view) {
-    bool hits = view->wait_hits > WP_EARLY_SURE / 2 && view->wait_low_ns > 2 * WP_EARLY_WAKE_NS;
-    return hits ? view->wait_low_ns - wp_early_before_ns(view) : 0;
+    if (view->wait_hits <= WP_EARLY_SURE / 3) return -1;
+    return view->wait_low_ns > 2 * WP_EARLY_WAKE_NS ? view->wait_low_ns - wp_early_before_ns(view) : 0;
 }
-// Waiting for a task that is done now took so long. It is followed downwards faster than upwards,
-// so most take longer; one that takes much longer says little, unless most do.
+// Waiting for a task that is done now took so long. While they are alike it is followed downwards
+// faster than upwards, so most take longer; one that takes much longer says little.
 static inline void wp_early_learn(struct wp_view *view, int64_t took_ns) {
     int64_t low_ns = view->wait_low_ns, late_ns = took_ns - low_ns;
     bool hit = late_ns > -wp_early_before_ns(view) && late_ns < wp_early_after_ns(view);
     view->wait_hits += ((hit ? WP_EARLY_SURE : 0) - view->wait_hits) / 4;
     int64_t most_ns = low_ns / 4 + WP_EARLY_WAKE_NS;
-    if (late_ns < 0)
-        view->wait_low_ns += late_ns / 2;
-    else if (view->wait_hits > WP_EARLY_SURE / 4)
-        view->wait_low_ns += (late_ns < most_ns ? late_ns : most_ns) / 16;
+    if (view->wait_hits <= WP_EARLY_SURE / 4)
+        low_ns = took_ns;
+    else if (late_ns < 0)
+        low_ns += late_ns / 2;
     else
-        view->wait_low_ns += late_ns / 2;
+        low_ns += (late_ns < most_ns ? late_ns : most_ns) / 16;
+    view->wait_low_ns = low_ns > 0 ? low_ns : 0;
 }
 
 static inline enum wp_wait wp_home_park(struct wp_view *view, wp_handle awaited, int64_t timeout_ns) {
@@ -366,11 +368,11 @@ static inline enum wp_wait wp_home_wait(struct wp_view *view, wp_handle awaited,
     bool learns = awaited != WP_NO_HANDLE && view->spin_max_ns > 0;
     int64_t begun_ns = learns ? wp_os_now_ns() : 0, spun_ns;
     if (wp_home_spin(view, awaited)) return WP_WAIT_WOKEN;
-    int64_t early_ns = learns ? wp_early_ns(view) : 0;
-    int64_t look_ns = wp_early_before_ns(view) + wp_early_after_ns(view);
+    int64_t early_ns = learns ? wp_early_ns(view) : -1;
+    int64_t look_ns = view->wait_low_ns - early_ns + wp_early_after_ns(view);
     enum wp_wait end = WP_WAIT_TIMEOUT;
-    if (early_ns > 0 && (timeout_ns < 0 || early_ns + look_ns < timeout_ns)) {
-        end = wp_home_park(view, awaited, early_ns);
+    if (early_ns >= 0 && (timeout_ns < 0 || early_ns + look_ns < timeout_ns)) {
+        if (early_ns > 0) end = wp_home_park(view, awaited, early_ns);
         if (end == WP_WAIT_TIMEOUT && wp_home_look(view, awaited, look_ns, &spun_ns) == WP_WAIT_WOKEN) {
             wp_early_learn(view, wp_os_now_ns() - begun_ns);
             return WP_WAIT_WOKEN;

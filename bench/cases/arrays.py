@@ -5,7 +5,7 @@ before; with 64 MB in turns, for the speed of memory drifts. *In and out* is a n
 same size as the result, which its task computes: what that takes is in the figure, of every
 pool alike. *Beyond the task* is the trip without what the task itself took: an array of 64 MB
 that its worker made with `client.empty` and did not touch, and one of the pool's that it wrote
-in place, in a pool that sleeps as usual and in one that spins. *Blocks* is `map_blocks` of a
+in place, hot, in a pool that sleeps as usual and in one that spins. *Blocks* is `map_blocks` of a
 kernel of about 1 us a row over 1,000,000 rows, with nothing tuned, beside the same kernel here
 in blocks of 1,000.
 
@@ -66,14 +66,14 @@ def _trips(*calls: Callable[[], object], count: int, seconds: float = TRIPS_SECO
 
 
 def _beyond(submit: Callable[[], Any], count: int) -> float:
-    """Median seconds of a trip without the task's own."""
+    """Median seconds of a trip without the task's own, after ten that bring the array into reach."""
     taken = []
-    for _ in range(count):
+    for _ in range(10 + count):
         start = time.perf_counter()
         task = submit()
         task.result()
         taken.append(time.perf_counter() - start - task.task_cost)
-    return median(taken)
+    return median(taken[10:])
 
 
 def sample(rival: Rival, scale: float) -> Sample:
