@@ -3,6 +3,7 @@
 SPDX-License-Identifier: BSD-3-Clause
 """
 
+import compileall
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import workpool
 from bench import cases
 from bench.report import Results
 from bench.rivals import RIVALS
@@ -73,6 +75,9 @@ def _end_session(child: "subprocess.Popen[bytes]") -> None:
 
 def find_rivals(names: list[str], results: Results) -> list[str]:
     """Ask each rival for its version; those that are not there are noted in the results."""
+    # What is installed has its bytecode; a checkout that was just edited, and where
+    # PYTHONDONTWRITEBYTECODE is set, would be compiled by each process that starts.
+    compileall.compile_dir(workpool.__path__[0], quiet=2)
     present = []
     for name in names:
         answer = take("version", name, 1)

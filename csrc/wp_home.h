@@ -13,11 +13,17 @@
 // Collect the free slots, and free those whose outcome nobody waits for any more.
 //
 // Caller:   a process that has just sat down. Tasks of a former incarnation that
-//           still run elsewhere stay, and are freed when they complete.
+//           still run elsewhere stay, and are freed when they complete. Nobody sat in the
+//           parent's seat before: its slots are free, and their pages not touched before use.
 static inline void wp_home_begin(struct wp_view *view) {
     struct wp_place *self = wp_view_self(view);
+    bool fresh = view->self == WP_PARENT_SEAT;
     view->free_head = view->free_tail = 0;
     for (uint32_t i = 0; i < self->slots; i++) {
+        if (fresh) {
+            view->free_ring[view->free_tail++] = self->first_slot + i;
+            continue;
+        }
         struct wp_slot *slot = &view->slots[self->first_slot + i];
         // sync slot.done (observe): the blocks freed here are those of the finished use.
         uint64_t state = wp_load_acquire(&slot->state);
