@@ -38,6 +38,17 @@ PANELS = (
     ("kill", "tasks lost of 40", "a worker killed: tasks lost of 40"),
     ("kill", "next result", "the only worker killed: next result"),
 )
+# Why a figure is not the best where it is not, by its title.
+_FORK = (
+    'a fork shares the pages of its parent, which a fresh interpreter does not (`start_method="fork"` does)'
+)
+WHY = {
+    "first result of a new pool": "a fresh interpreter takes its time, and is safe beside threads; "
+    "forks are quicker, workpool-fork too",
+    "CPU time of an idle pool in 5 s": "it gives its memory back in the first three seconds, and then sleeps",
+    "memory of an idle worker, PSS": _FORK,
+    "memory of an idle worker, private": _FORK,
+}
 CASES = tuple(dict.fromkeys(case for case, _, _ in PANELS))
 ACROSS = 4
 
@@ -79,9 +90,9 @@ def summary(drawn: list[Chart]) -> list[str]:
     for chart in behind:
         assert chart.best_other
         times = number(_inverse(chart.ratio))
-        lines.append(
-            f"- Not first: {chart.title} ({chart.better}): {chart.best_other.name} is {times} times better."
-        )
+        why = f": {WHY[chart.title]}" if chart.title in WHY else ""
+        other = chart.best_other.name
+        lines.append(f"- Not first: {chart.title} ({chart.better}): {other} is {times} times better{why}.")
     return lines
 
 
@@ -147,7 +158,6 @@ def into_readme(results: Results, saved: Path, readme: Path) -> None:
     """Put plot and table between the markers of README.md."""
     drawn = charts(results)
     plot = saved.with_suffix(".png").relative_to(readme.parent).as_posix()
-    behind = [chart.title for chart in drawn if chart.best_other and chart.ratio < 1]
     block = [
         BEGIN,
         f"![Bars by case: workpool beside other pools]({plot})",
@@ -155,7 +165,8 @@ def into_readme(results: Results, saved: Path, readme: Path) -> None:
         f"{note(results)}. Medians of up to {results.settings['repeats']} repeats.",
         "`python bench/compare.py --readme` wrote this block.",
         *(["**The machine was not quiet.**"] if results.others_cpus > machine.NOISY_CPUS else []),
-        f"{summary(drawn)[0]}" + (f" It is not in: {'; '.join(behind)}." if behind else ""),
+        "",
+        *summary(drawn),
         "",
         short_table(drawn),
         END,

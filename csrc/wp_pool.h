@@ -67,7 +67,10 @@ static inline void wp_idle_watch(struct wp_view *view, bool on) {
 
 // Is a task unfinished, whoever submitted it? A look at every slot.
 static inline bool wp_is_busy(struct wp_view *view) {
-    for (uint32_t i = 0; i < view->slot_count; i++) {
+    // The parent has its own in hand, when all are free: no look at those that were never used.
+    uint32_t parent_slots = view->places[WP_PARENT_SEAT].slots;
+    bool rests = view->self == WP_PARENT_SEAT && wp_home_free_slots(view) == parent_slots;
+    for (uint32_t i = rests ? parent_slots : 0; i < view->slot_count; i++) {
         // relaxed: a snapshot; the caller looks again when a worker went idle.
         enum wp_phase phase = wp_state_phase(wp_load_relaxed(&view->slots[i].state));
         if (phase >= WP_PHASE_RESERVED && phase <= WP_PHASE_RUNNING) return true;

@@ -18,7 +18,9 @@ export async function load(pool) {
   if (pool === "tinypool") return (workers) => threads(module.Tinypool ?? module.default, workers);
   return async (workers) => {
     const made = new module.FixedThreadPool(workers, fileURLToPath(at("poolifier_worker.mjs")), { enableEvents: false });
-    return { run: (name, value) => made.execute([name, value]), close: () => made.destroy() };
+    // Now and then its destroy() never settles, with nothing left to wait for; the process ends anyway.
+    const close = () => Promise.race([made.destroy(), new Promise((resolve) => setTimeout(resolve, 1000))]);
+    return { run: (name, value) => made.execute([name, value]), close };
   };
 }
 
