@@ -93,6 +93,20 @@ def where_inside(holder: dict[str, Any]) -> tuple[int | None, bool, float]:
     return where(holder["array"])
 
 
+def mapped(array: Any) -> tuple[float, Any, bool, str | None]:
+    """Sum, shape and type of an array, whether it may be written, and its file."""
+    owner = array
+    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
+        owner = owner.base
+    file = getattr(owner, "filename", None)
+    about = array.shape, array.dtype.str
+    return float(array.sum()), about, bool(array.flags.writeable), None if file is None else str(file)
+
+
+def doubled_in_place(array: Any) -> None:
+    array *= 2
+
+
 def inner(n: int, options: dict[str, Any]) -> tuple[int, list[int], list[int]]:
     """A ``Parallel`` inside a task: this process, those of the inner tasks, and results."""
     import joblib

@@ -57,8 +57,16 @@ class _Arrays:
             self._take(buffer)
 
 
-def dumps(value: Any, take: Callable[[Any], None] | None) -> bytes:
-    """Pickle ``value`` without its arrays and buffers, which ``take`` is given; without ``take`` with all."""
+def dumps(
+    value: Any, take: Callable[[Any], None] | None, kinds: tuple[type[NDArray[Any]], ...] = (np.ndarray,)
+) -> bytes:
+    """Pickle ``value`` without its arrays and buffers, which ``take`` is given; without ``take`` with all.
+
+    Args:
+        value: Anything.
+        take: Called with each array or buffer, in their order.
+        kinds: Which classes of arrays are taken; others are pickled as they would be.
+    """
     if take is None:
         return payload.dumps(value)
     found: list[Any] = []
@@ -68,7 +76,8 @@ def dumps(value: Any, take: Callable[[Any], None] | None) -> bytes:
         arrays = _Arrays(found.append)
         out = io.BytesIO()
         pickler = kind.__new__(kind)
-        table = ChainMap({np.ndarray: arrays.reduce}, getattr(kind, "dispatch_table", copyreg.dispatch_table))
+        others = getattr(kind, "dispatch_table", copyreg.dispatch_table)
+        table = ChainMap(dict.fromkeys(kinds, arrays.reduce), others)
         if kind is pickle.Pickler:  # forgets at its beginning what it was told before
             pickler.__init__(out, protocol=5, buffer_callback=arrays.take)
             pickler.dispatch_table = table

@@ -255,6 +255,49 @@ def test_options_of_memory_maps_say_what_is_shared(
     assert {(block is not None, writes) for block, writes, _ in found} == {(shared, writable)}
 
 
+def mapped_views(path: Path, mode: Any) -> list[Any]:
+    whole = np.memmap(path, np.float64, mode, offset=80, shape=(300, 1000))
+    return [
+        whole, np.asarray(whole), whole[10:20], whole.T, whole[::-2, 7:900:3], whole[5, 5:6],
+        np.asarray(whole)[7], whole[3:3], np.asfortranarray(whole[:4]), whole[:2].view(np.int64),
+    ]  # fmt: skip
+
+
+def test_memory_map_is_opened_where_it_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    X.tofile(path)
+    # No room for it: what is copied does not fit.
+    with WorkerPool(max_workers=2, memory=1 << 20) as pool, parallel_config(backend="workpool", pool=pool):
+        for mode in ("r", "r+"):
+            views = mapped_views(path, mode)
+            for given, (total, same, writable, file) in zip(
+                views, Parallel()(delayed(tasks.mapped)(view) for view in views), strict=True
+            ):
+                assert (total, same) == (float(given.sum()), (given.shape, given.dtype.str))
+                in_file = given.size > 0 and given.shape != (4, 1000)  # that one is a copy already
+                assert file == (str(path) if in_file else None)
+                assert not in_file or writable == (mode == "r+")
+        views[0].flush()
+        Parallel()(delayed(tasks.doubled_in_place)(part) for part in (views[0][:100], views[0][100:]))
+    np.testing.assert_array_equal(
+        np.fromfile(path).reshape(-1)[10 : 10 + 300_000], 2 * X.reshape(-1)[10:300_010]
+    )
+
+
+def test_memory_map_of_this_process_alone_is_an_array_like_others(here: None, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    np.ones(1000).tofile(path)
+    own = np.memmap(path, np.float64, "c")
+    own += 1
+    assert (
+        Parallel()(delayed(tasks.mapped)(own) for _ in range(2))
+        == [(2000.0, ((1000,), "<f8"), True, None)] * 2
+    )
+    gone = np.memmap(path, np.float64, "r")
+    path.unlink()
+    assert [found[0] for found in Parallel()(delayed(tasks.mapped)(gone) for _ in range(2))] == [1000.0] * 2
+
+
 def test_array_of_another_pool_is_copied(here: None) -> None:
     with WorkerPool(max_workers=1) as other:
         array = other.array(np.ones(10))

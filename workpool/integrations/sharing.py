@@ -1,6 +1,7 @@
 """Arguments that come again and again: a large array goes into shared memory once.
 
-For callers who promise that an array does not change between the tasks that get it.
+One that is in a file stays there. For callers who promise that an array does not change between
+the tasks that get it.
 
 SPDX-License-Identifier: BSD-3-Clause
 """
@@ -15,6 +16,7 @@ import numpy as np
 
 from workpool import arrays
 from workpool.errors import ArenaFull
+from workpool.integrations import file_maps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,12 +49,15 @@ class Sharing:
     def pack(self, value: object) -> tuple[bytes, list[Any]]:
         """What ``unpack`` makes ``value`` of in a worker; the second part's arrays travel by themselves."""
         found: list[Any] = []
-        data = arrays.dumps(value, found.append)
+        data = arrays.dumps(value, found.append, (np.ndarray, np.memmap))
         return data, [self._part(part) for part in found]
 
     def _part(self, part: Any) -> Any:
         if not isinstance(part, np.ndarray):
             return part
+        in_file = file_maps.find(part)
+        if in_file is not None:
+            return in_file
         loan = arrays.loan_of(part)
         if loan is not None and loan.shared:
             if loan.seat is self.pool._seat:
@@ -79,7 +84,8 @@ class Sharing:
 
 def unpack(data: bytes, parts: Sequence[Any]) -> Any:
     """The value of ``Sharing.pack``."""
-    return pickle.loads(data, buffers=parts)
+    buffers = [part.open() if isinstance(part, file_maps.FileMap) else part for part in parts]
+    return pickle.loads(data, buffers=buffers)
 
 
 def _owner(array: NDArray[Any]) -> NDArray[Any]:
