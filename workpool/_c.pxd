@@ -18,6 +18,8 @@ cdef extern from "wp_pool.h" nogil:
     enum: WP_NO_SEAT
     enum: WP_PARENT_SEAT
     enum: WP_MAX_SEATS
+    enum: WP_LEASES_PARENT
+    enum: WP_LEASES_WORKER
     enum: WP_INLINE_PAYLOAD_BYTES
     enum: WP_PARKER_EVENTFD
     enum: WP_MESSAGE_INLINE_BYTES

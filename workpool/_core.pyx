@@ -730,7 +730,9 @@ cdef class Seat:
         if outcome == _c.WP_BORROW_GONE:
             return None
         if outcome == _c.WP_BORROW_MANY:
-            raise WorkpoolError("this process looks at too many shared arrays at once")
+            raise WorkpoolError(
+                f"a worker can look at {_c.WP_LEASES_WORKER} shared arrays of others at once, the parent at "
+                f"{_c.WP_LEASES_PARENT}, and here are more: use views of fewer, larger ones")
         loan = self._new_loan(offset)
         loan.borrowing = lease
         loan.shared = True
@@ -1099,6 +1101,10 @@ cdef class Seat:
                 task.interrupted = True
                 self.tasks[local] = held
                 raise
+            try:
+                error.add_note("as the task's result was rebuilt by who waits for it")
+            except Exception:
+                pass  # it has a __setattr__ of its own
             outcome = _c.WP_OUTCOME_ERROR
             value = error
         task.worker_seat = <int32_t>_c.wp_state_owner(state)

@@ -57,9 +57,8 @@ def _assign_later(names: dict[str, Any], assigned: list[str]) -> None:
         fill(function, state)
         others = function.__globals__
         if others is not names and others.get("__name__") in homes:
-            for name in assigned:
-                if name in others:
-                    others[name] = names[name]
+            # Also those that the script itself has not: only the initializer assigns them.
+            others.update((name, names[name]) for name in assigned)
 
     # A worker pickles functions too, and names this as the original is named.
     for attribute in ("__module__", "__name__", "__qualname__"):

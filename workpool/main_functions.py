@@ -11,9 +11,11 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
+import functools
+import io
 import pickle
 import sys
-from types import FunctionType
+from types import CodeType, FunctionType
 
 from workpool.identity import ByIdentity
 
@@ -29,19 +31,64 @@ _sent = ByIdentity()  # (digest, data)
 _kept: dict[bytes, Callable[..., Any]] = {}
 
 
+_MAIN = ("__main__", "__mp_main__")  # the second as multiprocessing imports it
+
+CACHED = type(functools.cache(len))
+
+_by_value: Any = None
+
+
 def by_value() -> Any:
-    """cloudpickle, told that a main module by its other name is one."""
+    """The pickler of cloudpickle, which takes a main module by its other name as one."""
+    global _by_value
     import cloudpickle  # 15 ms to import: only where plain pickle does not do
 
     main = sys.modules.get("__mp_main__")
     if main is not None:
         cloudpickle.register_pickle_by_value(main)
-    return cloudpickle
+    if _by_value is None:
+
+        class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
+            def reducer_override(self, value: Any) -> Any:
+                if type(value) is CodeType:
+                    return _with_filename(value, self.dispatch_table[CodeType](value))
+                if type(value) is CACHED and (value.__module__ in _MAIN or "<locals>" in value.__qualname__):
+                    parameters = (value.cache_parameters(),)
+                    return _make_cached, parameters, value.__wrapped__, None, None, _fill_cached
+                return super().reducer_override(value)
+
+        _by_value = ByValue
+    return _by_value
+
+
+def _with_filename(code: CodeType, reduced: tuple[Any, tuple[Any, ...]]) -> Any:
+    """With the file it is from, which cloudpickle 3.1.3 leaves out: tracebacks show its lines."""
+    make, args = reduced
+    return make, tuple(code.co_filename if part == "<dynamic-code>" else part for part in args)
+
+
+class _Late:
+    """What a cache calls: the function comes after it, for it may refer to its own cache."""
+
+    function: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+
+def _make_cached(parameters: dict[str, Any]) -> Any:
+    """A function of ``functools.lru_cache``, with a cache of its own."""
+    return functools.lru_cache(**parameters)(_Late())
+
+
+def _fill_cached(cached: Any, function: Callable[..., Any]) -> None:
+    cached.__wrapped__.function = function
+    functools.update_wrapper(cached, function)
 
 
 def is_of_main(value: object) -> bool:
     """Whether ``value`` is a function that the main module has under its name."""
-    if type(value) is not FunctionType or value.__module__ not in ("__main__", "__mp_main__"):
+    if type(value) is not FunctionType or value.__module__ not in _MAIN:
         return False
     main = sys.modules.get(value.__module__)
     return main is not None and vars(main).get(value.__name__) is value
@@ -55,7 +102,9 @@ def reduce(function: Callable[..., Any]) -> tuple[Any, tuple[bytes, bytes]]:
         import zlib
 
         # Compressed, the name of the main module, which a pickle is searched for, is not in it.
-        data = zlib.compress(by_value().dumps(function, protocol=5), 1)
+        out = io.BytesIO()
+        by_value()(out, protocol=5).dump(function)
+        data = zlib.compress(out.getvalue(), 1)
         sent = hashlib.blake2b(data, digest_size=16).digest(), data
         _sent.put(function, sent)
     return load, sent

@@ -65,13 +65,12 @@ _pickler: Any = None
 
 
 def _value_pickler() -> Any:
-    """cloudpickle's, but for functions of the main module."""
+    """The same, but for functions that the main module has under their names."""
     global _pickler
-    main_functions.by_value()
+    by_value = main_functions.by_value()
     if _pickler is None:
-        import cloudpickle
 
-        class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        class Pickler(by_value):  # type: ignore[misc,valid-type]
             def reducer_override(self, value: Any) -> Any:
                 if main_functions.is_of_main(value):
                     return main_functions.reduce(value)
@@ -109,7 +108,7 @@ _core.on_arrays(_find_arrays)
 class Functions:
     """The functions a home has sent: each is pickled once, and lives while it is in use.
 
-    Only plain functions, builtins and classes are kept, by identity. Whatever carries
+    Only plain functions, cached ones, builtins and classes are kept, by identity. Whatever carries
     state that may change between two calls (bound methods, partials, callable objects)
     travels with each task, or once for a whole map.
     """
@@ -150,7 +149,7 @@ def _is_stateless(fn: object) -> bool:
     if isinstance(fn, BuiltinFunctionType):
         owner = fn.__self__
         return owner is None or type(owner) is type(itertools)  # a module's function, not an object's method
-    return isinstance(fn, (FunctionType, type))
+    return isinstance(fn, (FunctionType, type, main_functions.CACHED))
 
 
 def pack_exception(error: BaseException, partial: list[Any] | None = None) -> bytes:

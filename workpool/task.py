@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-_log = logging.getLogger("workpool.task")
+# Of all futures: heard of, on standard error, where logging is not set up.
+_log = logging.getLogger("concurrent.futures")
 
 # Guards the lists of watchers of all tasks: held for a few instructions at a time. Reentrant, as
 # all locks here that submitting takes: a signal's handler or a finalizer that submits may come

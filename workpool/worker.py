@@ -9,6 +9,7 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
 import pickle
@@ -118,6 +119,8 @@ def main() -> None:
     """Entry of a worker started by ``exec``: argv is seat, incarnation, config fd, report fd."""
     seat, incarnation, config_fd, report_fd = map(int, sys.argv[1:5])
     sys.argv[1:] = []
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # into a pipe, too: not at its end
     data = os.pread(config_fd, os.fstat(config_fd).st_size, 0)
     os.close(config_fd)
     code = run(pickle.loads(data), seat, incarnation, report_fd)

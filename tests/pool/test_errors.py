@@ -283,8 +283,9 @@ def test_result_that_cannot_be_pickled_becomes_a_remote_error(shared: Pool, kind
 
 def test_result_that_cannot_be_rebuilt_here_raises_what_its_rebuilding_raised(shared: Pool) -> None:
     task = shared.submit(tasks.give, "explosive")
-    with pytest.raises(tasks.OwnError, match="while unpickling"):
+    with pytest.raises(tasks.OwnError, match="while unpickling") as caught:
         task.result(20)
+    assert caught.value.__notes__ == ["as the task's result was rebuilt by who waits for it"]
     assert task.done()
 
 

@@ -184,6 +184,9 @@ def assign(values):
 def look(index):
     return table[index], other
 
+def with_more():
+    return made_here + 1
+
 def bump():
     table.append(0)
     return len(table)
@@ -202,11 +205,107 @@ if __name__ == "__main__":
         print(pool.submit(bump).result(), pool.submit(bump).result(), pool.submit(deep, 6).result())
         other = "new"
         print(pool.submit(lambda: (table[8], other)).result(), table)
+        print(pool.submit(lambda: made_here).result(), pool.submit(with_more).result())
 """)
     check(
         done,
         "(3, \"parent's\") [0, 1, 2]", "(4, \"parent's\") 5", "10 11 (6, \"parent's\")", "(8, 'new') None",
+        "9 10",
     )  # fmt: skip
+
+
+def test_traceback_of_a_function_of_main_shows_its_lines(script: Script) -> None:
+    done = script("""
+from workpool import WorkerPool
+
+def inner(x):
+    return 1 / x  # here
+
+class Reader:
+    def read(self):
+        return inner(0)
+
+if __name__ == "__main__":
+    with WorkerPool(max_workers=1) as pool:
+        pool.submit(Reader().read).result()
+""")
+    assert done.returncode == 1
+    for line in (
+        '.py", line 9, in read',
+        "return inner(0)",
+        '.py", line 5, in inner',
+        "return 1 / x  # here",
+    ):
+        assert line in done.stderr
+    assert "<dynamic-code>" not in done.stderr
+
+
+def test_cached_functions_of_main_are_cached_in_a_worker(script: Script) -> None:
+    done = script("""
+import functools
+from workpool import WorkerPool
+
+@functools.lru_cache(maxsize=50)
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+def twice(n):
+    return 2 * fib(n), fib.cache_info().maxsize, fib.cache_info().hits, fib.__name__
+
+class Shop:
+    @functools.cache
+    def price(self, item):
+        return len(item)
+
+def local():
+    @functools.cache
+    def inside(n):
+        return n + 1
+    return inside
+
+if __name__ == "__main__":
+    with WorkerPool(max_workers=1) as pool:
+        print(pool.submit(fib, 40).result(), list(pool.map(fib, range(5))))
+        print(pool.submit(twice, 30).result(), pool.submit(twice, 30).result())
+        print(pool.submit(lambda: Shop().price("pear")).result(), pool.submit(local(), 3).result())
+        assert fib.cache_info().currsize == 0
+""")
+    check(done, "102334155 [0, 1, 1, 2, 3]", "(1664080, 50, 28, 'fib') (1664080, 50, 29, 'fib')", "4 4")
+
+
+def test_print_in_a_task_is_there_when_it_is_done(script: Script) -> None:
+    done = script("""
+import os
+from workpool import WorkerPool
+
+if __name__ == "__main__":
+    with WorkerPool(max_workers=1) as pool:
+        for number in range(3):
+            pool.submit(print, "task", number).result()
+            print("parent", number, flush=True)
+        pool.submit(print, "before the end").result()
+        pool.submit(os._exit, 1).exception()
+""")
+    lines = [line for number in range(3) for line in (f"task {number}", f"parent {number}")]
+    check(done, *lines, "before the end")
+
+
+def test_exception_in_a_callback_is_heard_of(script: Script) -> None:
+    done = script("""
+from workpool import WorkerPool
+
+def angry(task):
+    raise LookupError("not here")
+
+if __name__ == "__main__":
+    with WorkerPool(max_workers=1) as pool:
+        task = pool.submit(abs, -1)
+        task.result()
+        task.add_done_callback(angry)
+""")
+    assert done.returncode == 0
+    assert "exception calling callback for <Task" in done.stderr
+    assert "LookupError: not here" in done.stderr
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -258,8 +357,8 @@ def apply(function, x):
     return function(x)
 
 
-dumps, pickled = cloudpickle.dumps, []
-cloudpickle.dumps = lambda value, **options: pickled.append(value) or dumps(value, **options)
+dump, pickled = cloudpickle.Pickler.dump, []
+cloudpickle.Pickler.dump = lambda self, value: pickled.append(value) or dump(self, value)
 with WorkerPool(max_workers=1) as pool:
     holder = functools.partial(apply, scale)
     print([pool.submit(holder, x).result() for x in (1, 2)])
@@ -271,7 +370,7 @@ with WorkerPool(max_workers=1) as pool:
         return -x
 
     print(pool.submit(apply, scale, 7).result())
-print([value.__name__ for value in pickled])
+print([value.__name__ for value in pickled if isinstance(value, type(apply))])
 """
 
 

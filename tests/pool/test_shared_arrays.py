@@ -294,3 +294,13 @@ def test_more_than_there_is_room_for_is_an_error_at_once() -> None:
         assert caught.value.asked >= 80_000_000 and caught.value.budget == 4 << 20
         assert "memory=" in str(caught.value)
         assert pool.zeros(100_000).sum() == 0.0
+
+
+def test_more_than_a_worker_can_look_at_is_an_error_that_says_how_many(pool: Pool) -> None:
+    arrays = [pool.full(10, float(i)) for i in range(300)]
+    assert pool.submit(len, arrays[:200]).result() == 200
+    with pytest.raises(WorkpoolError, match=r"256 shared arrays .* fewer, larger ones"):
+        pool.submit(len, arrays).result()
+    whole = pool.zeros((300, 10))
+    assert pool.submit(len, list(whole)).result() == 300
+    assert pool.submit(tasks.total, arrays[7]).result() == 70.0
