@@ -48,6 +48,7 @@ WHY = {
     "CPU time of an idle pool in 5 s": "it gives its memory back in the first three seconds, and then sleeps",
     "memory of an idle worker, PSS": _FORK,
     "memory of an idle worker, private": _FORK,
+    "a worker killed: tasks lost of 40": "it runs a lost task again unasked; workpool does with `retries=`",
 }
 CASES = tuple(dict.fromkeys(case for case, _, _ in PANELS))
 ACROSS = 4
@@ -89,15 +90,11 @@ def summary(drawn: list[Chart]) -> list[str]:
     lines = [f"Among process pools workpool is first, or level, in {first} figures."]
     for chart in behind:
         assert chart.best_other
-        times = number(_inverse(chart.ratio))
+        times = f"{number(1 / chart.ratio)} times better" if chart.ratio else "at 0"
         why = f": {WHY[chart.title]}" if chart.title in WHY else ""
         other = chart.best_other.name
-        lines.append(f"- Not first: {chart.title} ({chart.better}): {other} is {times} times better{why}.")
+        lines.append(f"- Not first: {chart.title} ({chart.better}): {other} is {times}{why}.")
     return lines
-
-
-def _inverse(ratio: float) -> float:
-    return 1 / ratio if ratio else float("inf")
 
 
 def short_table(drawn: list[Chart]) -> str:
