@@ -626,13 +626,13 @@ class WorkerPool(Executor, Generic[A, R]):
         self._sizing.resize_down_to(n)
 
     def run_on_workers(self, fn: Callable[..., T], *args: Any) -> list[T]:
-        """``fn(*args)`` once on each worker that there is now, in the order of their ids.
+        """``fn(*args)`` once on each worker that there is now or shall be, in the order of their ids.
 
         Raises:
             Exception: What ``fn`` raised, on the first worker where it did.
         """
         tasks = []
-        for worker in self._supervisor.workers:
+        for worker in self._supervisor.launch_now():
             there = Options(self._max_workers, worker_affinity=worker.id, affinity_strength="force")
             tasks.append(self._submit(fn, args, {}, there))
         return [task.result() for task in tasks]

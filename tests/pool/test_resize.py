@@ -166,6 +166,11 @@ def test_retiring_all_of_them_leaves_one_while_there_is_work(pool: Pool, gate: G
     assert all(task.result(20) in (1, 2) for task in queued)
 
 
+def test_run_on_workers_of_a_new_pool_runs_on_all_it_shall_have() -> None:
+    with WorkerPool(max_workers=3, tasks_per_worker=0) as pool:  # its thread has hardly begun to launch
+        assert pool.run_on_workers(where) == [1, 2, 3]
+
+
 def test_run_on_workers_runs_once_on_each_in_the_order_of_ids(pool: Pool) -> None:
     pool.wait_ready(20)
     assert pool.run_on_workers(where) == [1, 2]
