@@ -260,6 +260,16 @@ static inline void wp_span_mark_run(const struct wp_spans *spans, uint32_t seat,
     if (wp_load_relaxed(depth) < spans->count - first) wp_store_relaxed(depth, spans->count - first);
 }
 
+// The lowest span that was ever in a run; 1 also where a mark is nonsense.
+static inline uint32_t wp_span_lowest_run(const struct wp_spans *spans) {
+    uint32_t depth = 0;
+    for (uint32_t i = 0; i < spans->seats; i++) {
+        uint32_t its = wp_load_relaxed(&spans->seat[i].run_depth); // relaxed: a hint
+        depth = its > depth ? its : depth;
+    }
+    return depth < spans->count ? spans->count - depth : 1;
+}
+
 // The spans from `first` up to `end` that nobody ever used: between the small ones, which grow
 // up, and the runs, which grow down. Most of a large arena is; who looks at all spans skips them,
 // and leaves even their words untouched.
@@ -268,26 +278,12 @@ struct wp_span_gap {
     uint32_t end; // both `count` when there are none
 };
 static inline struct wp_span_gap wp_span_gap(const struct wp_spans *spans) {
-    uint32_t end = 1, depth = 0;
+    struct wp_span_gap gap = {1, wp_span_lowest_run(spans)};
     for (uint32_t i = 0; i < spans->seats; i++) {
-        // relaxed: hints. Checked, because shared memory may be scribbled over.
-        uint32_t its_end = wp_load_relaxed(&spans->seat[i].small_end);
-        uint32_t its_depth = wp_load_relaxed(&spans->seat[i].run_depth);
-        end = its_end > end ? its_end : end;
-        depth = its_depth > depth ? its_depth : depth;
+        uint32_t its = wp_load_relaxed(&spans->seat[i].small_end); // relaxed: a hint
+        gap.first = its > gap.first ? its : gap.first;
     }
-    struct wp_span_gap gap = {end, depth < spans->count ? spans->count - depth : 1};
     return gap.first < gap.end ? gap : (struct wp_span_gap){spans->count, spans->count};
-}
-
-// The lowest span that was ever in a run.
-static inline uint32_t wp_span_lowest_run(const struct wp_spans *spans) {
-    uint32_t depth = 0;
-    for (uint32_t i = 0; i < spans->seats; i++) {
-        uint32_t its = wp_load_relaxed(&spans->seat[i].run_depth); // relaxed: a hint
-        depth = its > depth ? its : depth;
-    }
-    return depth < spans->count ? spans->count - depth : 1;
 }
 
 // Find and claim a run, from the top down: small spans are taken from the bottom

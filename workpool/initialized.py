@@ -11,13 +11,14 @@ from __future__ import annotations
 import sys
 from types import FunctionType
 
+from workpool.main_functions import MAIN
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
 _MISSING = object()
-_MAIN = ("__main__", "__mp_main__")  # the second as multiprocessing imports it
 
 
 def run(initializer: Callable[..., Any], initargs: tuple[Any, ...]) -> Any:
@@ -41,7 +42,7 @@ def _globals_of(initializer: Any) -> dict[str, Any] | None:
         return None
     module = sys.modules.get(function.__module__)
     names = function.__globals__
-    imported = module is not None and vars(module) is names and function.__module__ not in _MAIN
+    imported = module is not None and vars(module) is names and function.__module__ not in MAIN
     return None if imported else names
 
 
@@ -51,7 +52,7 @@ def _assign_later(names: dict[str, Any], assigned: list[str]) -> None:
     # Pickles name it, so that it is looked up here for each function that is loaded.
     fill = cloudpickle._function_setstate
     home = names.get("__name__")
-    homes = _MAIN if home in _MAIN else (home,)
+    homes = MAIN if home in MAIN else (home,)
 
     def fill_and_assign(function: FunctionType, state: Any) -> None:
         fill(function, state)

@@ -31,7 +31,7 @@ _sent = ByIdentity()  # (digest, data)
 _kept: dict[bytes, Callable[..., Any]] = {}
 
 
-_MAIN = ("__main__", "__mp_main__")  # the second as multiprocessing imports it
+MAIN = ("__main__", "__mp_main__")  # the second as multiprocessing imports it
 
 CACHED = type(functools.cache(len))
 
@@ -52,13 +52,20 @@ def by_value() -> Any:
             def reducer_override(self, value: Any) -> Any:
                 if type(value) is CodeType:
                     return _with_filename(value, self.dispatch_table[CodeType](value))
-                if type(value) is CACHED and (value.__module__ in _MAIN or "<locals>" in value.__qualname__):
+                if type(value) is CACHED and (value.__module__ in MAIN or "<locals>" in value.__qualname__):
                     parameters = (value.cache_parameters(),)
                     return _make_cached, parameters, value.__wrapped__, None, None, _fill_cached
                 return super().reducer_override(value)
 
         _by_value = ByValue
     return _by_value
+
+
+def written(value: object, kind: Any) -> bytes:
+    """What a pickler of this kind makes of ``value``."""
+    out = io.BytesIO()
+    kind(out, protocol=5).dump(value)
+    return out.getvalue()
 
 
 def _with_filename(code: CodeType, reduced: tuple[Any, tuple[Any, ...]]) -> Any:
@@ -88,7 +95,7 @@ def _fill_cached(cached: Any, function: Callable[..., Any]) -> None:
 
 def is_of_main(value: object) -> bool:
     """Whether ``value`` is a function that the main module has under its name."""
-    if type(value) is not FunctionType or value.__module__ not in _MAIN:
+    if type(value) is not FunctionType or value.__module__ not in MAIN:
         return False
     main = sys.modules.get(value.__module__)
     return main is not None and vars(main).get(value.__name__) is value
@@ -102,9 +109,7 @@ def reduce(function: Callable[..., Any]) -> tuple[Any, tuple[bytes, bytes]]:
         import zlib
 
         # Compressed, the name of the main module, which a pickle is searched for, is not in it.
-        out = io.BytesIO()
-        by_value()(out, protocol=5).dump(function)
-        data = zlib.compress(out.getvalue(), 1)
+        data = zlib.compress(written(function, by_value()), 1)
         sent = hashlib.blake2b(data, digest_size=16).digest(), data
         _sent.put(function, sent)
     return load, sent

@@ -9,7 +9,6 @@ SPDX-License-Identifier: BSD-3-Clause
 
 from __future__ import annotations
 
-import io
 import itertools
 import pickle
 import sys
@@ -35,17 +34,11 @@ def dumps(value: object) -> bytes:
         data = pickle.dumps(value, protocol=5)
     except Exception:  # whatever a __reduce__ raises: cloudpickle says what is really wrong
         return _by_value(value)
-    return _with_main(lambda kind: _written(value, kind)) if _refers_to_main(data) else data
+    return _with_main(lambda kind: main_functions.written(value, kind)) if _refers_to_main(data) else data
 
 
 def _by_value(value: object) -> bytes:
-    return _written(value, _value_pickler())
-
-
-def _written(value: object, kind: Any) -> bytes:
-    out = io.BytesIO()
-    kind(out, protocol=5).dump(value)
-    return out.getvalue()
+    return main_functions.written(value, _value_pickler())
 
 
 def _refers_to_main(data: bytes) -> bool:
@@ -195,9 +188,7 @@ def _dumps_by_parts(error: BaseException) -> bytes:
                 return rebuild_exception, (kind, value.args, vars(value))
             return super().reducer_override(value)
 
-    out = io.BytesIO()
-    Pickler(out, protocol=5).dump(error)
-    return out.getvalue()
+    return main_functions.written(error, Pickler)
 
 
 def _reduces_as(kind: type, base: type) -> bool:
